@@ -1,0 +1,51 @@
+//! What two programs must agree on: the network, the labels, the preprocessing, the bundle, the samples.
+//!
+//! Every other crate of the workspace depends on this one and on nothing else of ours. It holds formats and
+//! the rules that both sides of a format must apply in the same way. It has no features, no threads, no network
+//! and no clock: times and paths come in as arguments.
+//!
+//! ```
+//! use models::{LabelSet, NetworkSpec};
+//!
+//! let network = NetworkSpec::wide_resnet(28, 2, [3, 32, 32], 10)?;
+//! let parameters: usize = network.tensors().iter().filter(|t| t.role.is_trained()).map(|t| t.len()).sum();
+//! assert_eq!(parameters, 1_469_642);
+//! assert_eq!(LabelSet::new(["cat", "dog"])?.name(1), "dog");
+//! # Ok::<(), models::Error>(())
+//! ```
+//!
+//! | module | what it fixes |
+//! |---|---|
+//! | [`network`] | the layers of a network and the names and shapes of its tensors |
+//! | [`weights`] | the file that carries trained weights and what they belong to |
+//! | [`preprocess`] | the way from an image file to the network's input |
+//! | [`calibration`] | the way from logits to probabilities and pseudo-labels |
+//! | [`bundle`] | the folder that a device runs |
+//! | [`sample`], [`segment`] | a kept image with its record; a sealed file of them |
+//! | [`sync`] | names and messages in the store between devices and workstation |
+//! | [`durable`] | writing files so that a power cut leaves the old or the new content, never half of it |
+//! | [`tolerance`] | how far two computations of the same number may be apart |
+
+pub mod bundle;
+pub mod calibration;
+mod digest;
+pub mod durable;
+mod error;
+mod labels;
+pub mod network;
+pub mod preprocess;
+pub mod sample;
+pub mod segment;
+pub mod sync;
+pub mod tolerance;
+pub mod weights;
+
+pub use bundle::{Bundle, CollectionPolicy, Manifest, ReportCard};
+pub use calibration::{Calibration, Prediction};
+pub use digest::Digest;
+pub use error::{Error, Result};
+pub use labels::LabelSet;
+pub use network::NetworkSpec;
+pub use preprocess::{Pixels, Preprocessing};
+pub use sample::{Reason, Sample, SampleRecord};
+pub use weights::{ModelSpec, Weights};

@@ -1,0 +1,152 @@
+//! The way from an image file to the network's input. It exists once, here.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageEncoder, ImageReader, Limits, codecs::png::PngEncoder, imageops::FilterType};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// No image may be wider or higher: a small file can declare a huge picture.
+const MAX_SIDE: u32 = 16_384;
+/// Bytes that decoding one image may allocate.
+const MAX_ALLOC: u64 = 256 << 20;
+
+/// How images become inputs of one fixed shape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocessing {
+    /// Grey or colour.
+    pub color: Color,
+    /// Height in pixels.
+    pub height: u32,
+    /// Width in pixels.
+    pub width: u32,
+}
+
+/// Channels of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Color {
+    /// One channel: luma.
+    Gray,
+    /// Three channels: red, green, blue.
+    Rgb,
+}
+
+impl Color {
+    /// How many channels.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Gray => 1,
+            Self::Rgb => 3,
+        }
+    }
+}
+
+/// An image of 8 bits a channel, rows first, channels together: `[height, width, channel]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pixels {
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+    /// Channels: 1 or 3.
+    pub channels: usize,
+    /// `height * width * channels` values.
+    pub data: Vec<u8>,
+}
+
+impl Preprocessing {
+    /// Shape of the network's input: channels, height, width.
+    pub fn shape(&self) -> [usize; 3] {
+        [self.color.channels(), self.height as usize, self.width as usize]
+    }
+
+    /// Decodes a JPEG or PNG and brings it to size: scaled until the shorter side fits, then cut around the
+    /// centre. An image that already has the size keeps every pixel.
+    ///
+    /// `name` is only for the error.
+    ///
+    /// # Errors
+    /// [`Error::Image`] for what is truncated, too large or no image.
+    pub fn pixels(&self, name: &str, bytes: &[u8]) -> Result<Pixels> {
+        let image = decode(bytes).map_err(|source| Error::Image { what: name.to_owned(), source })?;
+        let image = if (image.height(), image.width()) == (self.height, self.width) {
+            image
+        } else {
+            image.resize_to_fill(self.width, self.height, FilterType::Triangle)
+        };
+        let data = match self.color {
+            Color::Gray => image.into_luma8().into_raw(),
+            Color::Rgb => image.into_rgb8().into_raw(),
+        };
+        let [channels, height, width] = self.shape();
+        Ok(Pixels { height, width, channels, data })
+    }
+}
+
+fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_ALLOC);
+    reader.limits(limits);
+    reader.decode()
+}
+
+impl Pixels {
+    /// The network's input: `[channel, height, width]`, each value `u * 2/255 - 1`.
+    pub fn to_input(&self) -> Vec<f32> {
+        let mut input = Vec::with_capacity(self.data.len());
+        for channel in 0..self.channels {
+            let values = self.data.iter().skip(channel).step_by(self.channels);
+            input.extend(values.map(|&v| f32::from(v) * (2.0 / 255.0) - 1.0));
+        }
+        input
+    }
+
+    /// The image as a PNG file.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if the sizes do not fit the data.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        let color = if self.channels == 1 { image::ExtendedColorType::L8 } else { image::ExtendedColorType::Rgb8 };
+        let mut bytes = Vec::new();
+        PngEncoder::new(&mut bytes)
+            .write_image(&self.data, self.width as u32, self.height as u32, color)
+            .map_err(|source| Error::Image { what: "pixels".into(), source })?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_png_of_the_right_size_keeps_every_pixel() -> Result<()> {
+        let pixels = Pixels { height: 2, width: 3, channels: 3, data: (0..18).map(|v| v * 14).collect() };
+        let preprocessing = Preprocessing { color: Color::Rgb, height: 2, width: 3 };
+        assert_eq!(preprocessing.pixels("x.png", &pixels.to_png()?)?, pixels);
+        let input = pixels.to_input();
+        assert_eq!(input[0], -1.0);
+        // Channels are planes: the second value of the red plane is the red of the second pixel.
+        assert_eq!(input[1], 42.0 * 2.0 / 255.0 - 1.0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_truncated_image_is_an_error_that_names_it() -> Result<()> {
+        let pixels = Pixels { height: 8, width: 8, channels: 1, data: (0..64).collect() };
+        let png = pixels.to_png()?;
+        let preprocessing = Preprocessing { color: Color::Gray, height: 8, width: 8 };
+        for bytes in [&png[..png.len() / 2], &png[..10], b"text", b""] {
+            let error = preprocessing.pixels("cam/7.png", bytes).err().map(|e| e.to_string());
+            assert!(error.as_ref().is_some_and(|e| e.contains("cam/7.png")), "{error:?}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! Names and messages in the store between devices and workstation.
+//!
+//! The store is any object store; its names are all that the two sides share:
+//!
+//! ```text
+//! channels/CHANNEL.json            which bundle the devices of a channel should run: a ChannelPointer
+//! bundles/DIGEST/FILE              the files of a bundle
+//! segments/DEVICE/DIGEST.tar       a sealed segment, uploaded by a device
+//! receipts/DEVICE/DIGEST.json      the workstation has it: a Receipt; only then does the device delete its copy
+//! devices/DEVICE.json              how the device is: a DeviceStatus
+//! ```
+//!
+//! Everything but pointers and statuses is named by its content and never changes.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Error, Result, segment};
+
+/// The current bundle of a channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelPointer {
+    /// The bundle's digest.
+    pub bundle: Digest,
+    /// Its sequence number; devices ignore a pointer to a lower one than they run.
+    pub sequence: u64,
+}
+
+/// The workstation's word that it has a segment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// The segment.
+    pub segment: Digest,
+    /// Samples taken from it.
+    pub samples: usize,
+    /// When.
+    pub received: Timestamp,
+}
+
+/// What a device says of itself after every pass over its source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceStatus {
+    /// The device.
+    pub device: String,
+    /// The bundle it runs.
+    pub bundle: Digest,
+    /// That bundle's sequence number.
+    pub sequence: u64,
+    /// Since it started, over all bundles.
+    pub counters: Counters,
+    /// Segments sealed and not yet receipted.
+    pub backlog: usize,
+    /// When it said so.
+    pub reported: Timestamp,
+}
+
+/// What a device counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counters {
+    /// Images classified.
+    pub classified: u64,
+    /// Images that could not be read and were skipped.
+    pub unreadable: u64,
+    /// Samples kept for their confidence.
+    pub confident: u64,
+    /// Samples kept for audit.
+    pub audit: u64,
+    /// Confident predictions not kept because their class had its share.
+    pub over_quota: u64,
+    /// Images seen before, byte for byte, and not kept again.
+    pub duplicates: u64,
+}
+
+/// Name of a channel's pointer.
+pub fn channel(channel: &str) -> String {
+    format!("channels/{channel}.json")
+}
+
+/// Name of a bundle's file.
+pub fn bundle_file(bundle: Digest, file: &str) -> String {
+    format!("bundles/{bundle}/{file}")
+}
+
+/// Where segments are.
+pub const SEGMENTS: &str = "segments";
+
+/// Name of a device's segment.
+pub fn segment(device: &str, segment: Digest) -> String {
+    format!("{SEGMENTS}/{device}/{segment}.{}", segment::EXTENSION)
+}
+
+/// Device and digest of a segment's name.
+///
+/// # Errors
+/// [`Error::Malformed`] for a name that [`segment`] does not make.
+pub fn parse_segment(name: &str) -> Result<(String, Digest)> {
+    let malformed = || Error::malformed(format!("object {name:?}"), "segments/DEVICE/SHA256.tar", "another name");
+    let [prefix, device, file] = name.split('/').collect::<Vec<_>>()[..] else { return Err(malformed()) };
+    let (digest, extension) = file.split_once('.').ok_or_else(malformed)?;
+    if prefix != SEGMENTS || extension != segment::EXTENSION || !is_device_name(device) {
+        return Err(malformed());
+    }
+    Ok((device.to_owned(), digest.parse().map_err(|_| malformed())?))
+}
+
+/// Name of a segment's receipt.
+pub fn receipt(device: &str, segment: Digest) -> String {
+    format!("receipts/{device}/{segment}.json")
+}
+
+/// Name of a device's status.
+pub fn device_status(device: &str) -> String {
+    format!("devices/{device}.json")
+}
+
+/// Whether a device may be called so: 1 to 64 of `a-z`, `A-Z`, `0-9`, `-`, `_`.
+pub fn is_device_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segment_names_read_back_and_nothing_else_does() {
+        let digest = Digest::of(b"x");
+        let name = segment("cam-1", digest);
+        assert_eq!(parse_segment(&name).ok(), Some(("cam-1".to_owned(), digest)));
+        for wrong in ["segments/cam-1/x.tar", &name.replace("cam-1", ".."), &format!("{name}/y"), "segments"] {
+            assert!(parse_segment(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Trained weights in a safetensors file, with the spec of what they belong to in its metadata.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, LabelSet, NetworkSpec, Preprocessing, Result, durable};
+
+const METADATA_KEY: &str = "flywheel";
+
+/// Everything about a model but its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// The network.
+    pub network: NetworkSpec,
+    /// The classes, in the order of the logits.
+    pub labels: LabelSet,
+    /// From an image file to the network's input.
+    pub preprocessing: Preprocessing,
+}
+
+impl ModelSpec {
+    /// The spec itself, if its parts fit each other.
+    ///
+    /// # Errors
+    /// [`Error::Network`].
+    pub fn validate(self) -> Result<Self> {
+        let network = self.network.clone().validate()?;
+        if network.classes != self.labels.len() {
+            return Err(Error::Network(format!("{} classes for {} labels", network.classes, self.labels.len())));
+        }
+        if network.input != self.preprocessing.shape() {
+            return Err(Error::Network(format!(
+                "the network's input is {:?}, preprocessing makes {:?}",
+                network.input,
+                self.preprocessing.shape()
+            )));
+        }
+        Ok(self)
+    }
+}
+
+/// A model: its spec and every tensor of [`NetworkSpec::tensors`], by name, in row-major order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    /// What the tensors belong to.
+    pub spec: ModelSpec,
+    /// The numbers.
+    pub tensors: BTreeMap<String, Vec<f32>>,
+}
+
+impl Weights {
+    /// Writes the file, durably.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Malformed`] if a tensor is missing or has the wrong size.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let what = path.display().to_string();
+        let mut views = Vec::new();
+        for tensor in self.spec.network.tensors() {
+            let missing = || Error::malformed(&what, format!("tensor {}", tensor.name), "none");
+            let bytes = f32_bytes(self.tensors.get(&tensor.name).ok_or_else(missing)?);
+            views.push((tensor.name, tensor.shape, bytes));
+        }
+        let views = views
+            .iter()
+            .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+            .map_err(|e| Error::malformed(&what, "tensors of the network's shapes", e))?;
+        let spec = serde_json::to_string(&self.spec).map_err(|e| Error::malformed(&what, "a model spec", e))?;
+        let bytes = safetensors::serialize(views, Some([(METADATA_KEY.to_owned(), spec)].into()))
+            .map_err(|e| Error::malformed(&what, "safetensors", e))?;
+        durable::write(path, &bytes)
+    }
+
+    /// Reads the file and checks it against the spec it carries.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Malformed`] that names the tensor; [`Error::Network`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let what = path.display().to_string();
+        let bytes = fs::read(path).map_err(Error::io("read", path))?;
+        let malformed = |found: &dyn std::fmt::Display| Error::malformed(&what, "weights in safetensors form", found);
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(&e))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| malformed(&e))?;
+        let spec = header.metadata().as_ref().and_then(|m| m.get(METADATA_KEY));
+        let spec = spec.ok_or_else(|| malformed(&format!("no {METADATA_KEY:?} in its metadata")))?;
+        let spec: ModelSpec = serde_json::from_str(spec).map_err(|e| malformed(&e))?;
+        let spec = spec.validate()?;
+        let mut tensors = BTreeMap::new();
+        for tensor in spec.network.tensors() {
+            let view = file.tensor(&tensor.name).map_err(|e| malformed(&e))?;
+            if view.dtype() != Dtype::F32 || view.shape() != tensor.shape {
+                return Err(Error::malformed(
+                    format!("{what}, tensor {}", tensor.name),
+                    format!("f32 of shape {:?}", tensor.shape),
+                    format!("{:?} of shape {:?}", view.dtype(), view.shape()),
+                ));
+            }
+            tensors.insert(tensor.name, f32_values(view.data()));
+        }
+        Ok(Self { spec, tensors })
+    }
+}
+
+/// Numbers as little-endian bytes.
+pub fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// Little-endian bytes as numbers; a rest of less than four bytes is ignored.
+pub fn f32_values(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
