@@ -1,1 +1,47 @@
-//! placeholder
+//! Trained weights in, ONNX out, and a bundle once the ONNX model has proven that it is the trained one.
+//!
+//! The crate knows neither the framework that trains nor the engine that runs: weights arrive as
+//! [`models::Weights`], and whoever wants a graph checked hands in a function that runs it.
+//!
+//! ```
+//! use exporter::{parity, to_onnx};
+//! use models::{LabelSet, NetworkSpec, Preprocessing, Weights, bundle::Golden, preprocess::Color, weights::ModelSpec};
+//!
+//! // Weights of nothing but zeros, whose logits are zeros.
+//! let network = NetworkSpec::wide_resnet(10, 1, [1, 8, 8], 2)?;
+//! let tensors = network.tensors().into_iter().map(|t| (t.name.clone(), vec![0.0; t.len()])).collect();
+//! let labels = LabelSet::new(["cat", "dog"])?;
+//! let preprocessing = Preprocessing { color: Color::Gray, height: 8, width: 8 };
+//! let weights = Weights { spec: ModelSpec { network, labels, preprocessing }, tensors };
+//! let onnx: Vec<u8> = to_onnx(&weights)?;
+//! assert!(onnx.len() > 4 * 77_000);
+//!
+//! // An engine would run `onnx`; any function from an input to its logits will do.
+//! let golden = Golden { input_shape: [1, 8, 8], inputs: vec![vec![0.5; 64]], logits: vec![vec![0.0, 0.0]] };
+//! let engine = |_input: &[f32]| Ok::<_, std::io::Error>(vec![0.0, 1e-6]);
+//! assert!(parity(&golden, engine).is_err(), "within tolerance, but another class");
+//! let engine = |_input: &[f32]| Ok::<_, std::io::Error>(vec![1e-6, 0.0]);
+//! assert!(parity(&golden, engine)?.max_abs_diff < 2e-6);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | item | what it does |
+//! |---|---|
+//! | [`to_onnx()`] | weights to the bytes of an ONNX model, for a batch of one |
+//! | [`parity()`] | golden inputs through an engine, compared with the trainer's logits |
+//! | [`bundle()`] | both, and only then the bundle's folder |
+
+mod bundle;
+mod check;
+mod error;
+mod graph;
+mod model;
+mod onnx_proto;
+#[cfg(test)]
+mod testing;
+mod wide_resnet;
+
+pub use bundle::{Parts, bundle};
+pub use check::{Parity, parity};
+pub use error::{BoxError, Error, Result};
+pub use model::{INPUT, IR_VERSION, OPSET, OUTPUT, to_onnx};

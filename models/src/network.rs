@@ -146,7 +146,7 @@ impl NetworkSpec {
 
     /// Channels of group `scale`.
     pub fn channels(&self, scale: usize) -> usize {
-        STEM_CHANNELS * self.width << scale
+        (STEM_CHANNELS * self.width) << scale
     }
 
     /// Length of the pooled feature vector.

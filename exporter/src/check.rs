@@ -1,0 +1,122 @@
+use models::{
+    bundle::Golden,
+    calibration::argmax,
+    tolerance::{CROSS_ENGINE, max_abs_diff},
+};
+
+use crate::{BoxError, Error, Result};
+
+/// How closely an engine reproduced the trainer's logits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Parity {
+    /// Largest difference over all logits of all golden inputs.
+    pub max_abs_diff: f64,
+}
+
+/// Runs every golden input and proves that its logits and its class are the trainer's.
+///
+/// `run` takes one input, `[channel, height, width]` in row-major order, and returns its logits. Logits are compared
+/// by [`CROSS_ENGINE`]; on ties the first class counts.
+///
+/// # Errors
+/// [`Error::Differs`], [`Error::LogitsCount`] or [`Error::Run`] with the first input that is not reproduced;
+/// [`Error::Golden`] if there are no golden vectors or they do not fit each other.
+pub fn parity<E: Into<BoxError>>(
+    golden: &Golden,
+    mut run: impl FnMut(&[f32]) -> Result<Vec<f32>, E>,
+) -> Result<Parity> {
+    validate(golden)?;
+    let mut parity = Parity { max_abs_diff: 0.0 };
+    for (input, (image, expected)) in golden.inputs.iter().zip(&golden.logits).enumerate() {
+        let found = run(image).map_err(|e| Error::Run { input, source: e.into() })?;
+        parity.max_abs_diff = parity.max_abs_diff.max(compare(input, expected, &found)?);
+    }
+    Ok(parity)
+}
+
+/// The largest difference, if it is allowed and the class the same.
+fn compare(input: usize, expected: &[f32], found: &[f32]) -> Result<f64> {
+    if found.len() != expected.len() {
+        return Err(Error::LogitsCount { input, expected: expected.len(), found: found.len() });
+    }
+    let max_abs_diff = max_abs_diff(expected, found);
+    let (expected_class, found_class) = (argmax(expected), argmax(found));
+    let same = expected.iter().zip(found).all(|(a, b)| CROSS_ENGINE.same(f64::from(*a), f64::from(*b)));
+    if same && expected_class == found_class {
+        return Ok(max_abs_diff);
+    }
+    Err(Error::Differs { input, max_abs_diff, tolerance: CROSS_ENGINE.bound, expected_class, found_class })
+}
+
+fn validate(golden: &Golden) -> Result<()> {
+    let Golden { input_shape, inputs, logits } = golden;
+    let refuse = |expected: String, found: String| Err(Error::Golden { expected, found });
+    if inputs.is_empty() || inputs.len() != logits.len() {
+        return refuse(
+            "logits for each of at least one input".to_owned(),
+            format!("{} rows for {} inputs", logits.len(), inputs.len()),
+        );
+    }
+    let size: usize = input_shape.iter().product();
+    if let Some((index, input)) = inputs.iter().enumerate().find(|(_, input)| input.len() != size) {
+        return refuse(format!("inputs of shape {input_shape:?}"), format!("{} numbers in input {index}", input.len()));
+    }
+    let classes = logits[0].len().max(1);
+    if let Some((index, row)) = logits.iter().enumerate().find(|(_, row)| row.len() != classes) {
+        return refuse(format!("{classes} logits for every input"), format!("{} for input {index}", row.len()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two inputs of one pixel; an engine that answers with `logits` looks its answer up by the pixel.
+    fn golden() -> Golden {
+        Golden {
+            input_shape: [1, 1, 1],
+            inputs: vec![vec![0.0], vec![1.0]],
+            logits: vec![vec![50.0, -2.0], vec![0.3, 0.300_01]],
+        }
+    }
+
+    fn check(second: &[f32]) -> Result<Parity> {
+        parity(&golden(), |input| Ok::<_, BoxError>(if input[0] == 0.0 { vec![50.001, -2.0] } else { second.to_vec() }))
+    }
+
+    #[test]
+    fn accepts_rounding_and_reports_the_largest() -> Result<()> {
+        let parity = check(&[0.3, 0.300_05])?;
+        // 0.001 of 50 is 2e-5 relative; in f32 the difference is 0.001 up to 2e-6.
+        assert!((parity.max_abs_diff - 1e-3).abs() < 4e-6, "{parity:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_another_number_another_class_and_no_number() {
+        for (second, said) in [
+            (&[0.3, 0.301][..], ["input 1", "by up to 9.9", "expected class 1, found 1"]),
+            (&[0.3, 0.299_95], ["input 1", "by up to 5.999e-5", "expected class 1, found 0"]),
+            (&[f32::NAN, 0.300_01], ["input 1", "by up to inf", "1"]),
+            (&[0.3], ["input 1", "expected 2", "found 1"]),
+        ] {
+            let error = check(second).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(said.iter().all(|s| error.contains(s)), "{second:?}: {error:?} does not say {said:?}");
+        }
+    }
+
+    #[test]
+    fn golden_vectors_that_prove_nothing_are_refused() {
+        let empty = Golden { inputs: vec![], logits: vec![], ..golden() };
+        let unpaired = Golden { inputs: vec![vec![0.0]], ..golden() };
+        let misshapen = Golden { input_shape: [1, 1, 2], ..golden() };
+        let ragged = Golden { logits: vec![vec![1.0, 2.0], vec![1.0]], ..golden() };
+        let blank = Golden { logits: vec![vec![], vec![]], ..golden() };
+        for golden in [empty, unpaired, misshapen, ragged, blank] {
+            let mut rows = golden.logits.clone().into_iter();
+            let result = parity(&golden, |_| Ok::<_, BoxError>(rows.next().unwrap_or_default()));
+            assert!(matches!(result, Err(Error::Golden { .. })), "{golden:?}: {result:?}");
+        }
+    }
+}

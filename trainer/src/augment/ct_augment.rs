@@ -1,0 +1,181 @@
+//! CTAugment: strong augmentation whose strength is learned while training.
+//!
+//! Each parameter of each operation is divided into bins. A bin's rate says how well the model still recognises
+//! labeled images that were augmented with a value of that bin; values of bins with low rates are no longer drawn.
+//!
+//! # Reference
+//! Berthelot et al., "ReMixMatch" (2020), section 3.2.2, with the constants of the original code.
+
+use models::Pixels;
+use rand::RngExt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::operation::Operation;
+use crate::random::Stream;
+
+/// Settings of CTAugment.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CtAugmentConfig {
+    /// Operations applied one after another. Default 2: ReMixMatch, section 3.2.2.
+    pub depth: usize,
+    /// Bins whose rate, as a fraction of the best bin's, is below this are not drawn from.
+    /// Default 0.8: the original code's flag; its class default and the paper say 0.85.
+    pub threshold: f64,
+    /// What one observation leaves of a rate. Default 0.99: ReMixMatch, section 3.2.2.
+    pub decay: f64,
+}
+
+impl Default for CtAugmentConfig {
+    fn default() -> Self {
+        Self { depth: 2, threshold: 0.8, decay: 0.99 }
+    }
+}
+
+/// Operations with their parameters, to be applied in order.
+pub type Policy = Vec<(Operation, Vec<f64>)>;
+
+/// The learned rates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CtAugment {
+    config: CtAugmentConfig,
+    /// One row of bins for each parameter of each of [`Operation::ALL`].
+    rates: Vec<Vec<Vec<f64>>>,
+}
+
+impl CtAugment {
+    /// All rates at 1.
+    pub fn new(config: CtAugmentConfig) -> Self {
+        let ones = |op: Operation| op.bins().iter().map(|&bins| vec![1.0; bins]).collect();
+        Self { config, rates: Operation::ALL.map(ones).to_vec() }
+    }
+
+    /// A policy for training, its values drawn from bins in good standing.
+    pub fn policy(&self, random: &mut Stream) -> Policy {
+        self.draw(random, |rates, random| {
+            let weights = segment_weights(&bin_weights(rates, self.config.decay, self.config.threshold));
+            sample(&weights, random.random(), random.random())
+        })
+    }
+
+    /// A policy for measuring: its values are uniform.
+    pub fn probe(&self, random: &mut Stream) -> Policy {
+        self.draw(random, |_, random| random.random())
+    }
+
+    fn draw(&self, random: &mut Stream, value: impl Fn(&[f64], &mut Stream) -> f64) -> Policy {
+        let draw_one = |_| {
+            let index = random.random_range(0..Operation::ALL.len());
+            let parameters = self.rates[index].iter().map(|rates| value(rates, random)).collect();
+            (Operation::ALL[index], parameters)
+        };
+        (0..self.config.depth).map(draw_one).collect()
+    }
+
+    /// Takes in how well a probed image was recognised: `match_` is the probability given to its label.
+    pub fn update(&mut self, probe: &Policy, match_: f64) {
+        let decay = self.config.decay;
+        for (operation, parameters) in probe {
+            let Some(index) = Operation::ALL.iter().position(|op| op == operation) else { continue };
+            for (rates, value) in self.rates[index].iter_mut().zip(parameters) {
+                let bin = bin(*value, rates.len());
+                rates[bin] = decay * rates[bin] + (1.0 - decay) * match_;
+            }
+        }
+    }
+}
+
+/// Applies a policy to an image.
+pub fn apply(policy: &Policy, image: Pixels, random: &mut Stream) -> Pixels {
+    policy.iter().fold(image, |image, (operation, parameters)| operation.apply(&image, parameters, random))
+}
+
+/// Rates as fractions of the best one, those below the threshold as 0.
+fn bin_weights(rates: &[f64], decay: f64, threshold: f64) -> Vec<f64> {
+    let weights: Vec<f64> = rates.iter().map(|rate| rate + (1.0 - decay)).collect();
+    let best = weights.iter().copied().fold(0.0, f64::max);
+    weights.into_iter().map(|w| w / best).map(|w| if w < threshold { 0.0 } else { w }).collect()
+}
+
+/// A value falls between the centres of two bins: the weight of each such segment.
+fn segment_weights(bins: &[f64]) -> Vec<f64> {
+    bins.windows(2).map(|pair| pair[0] + pair[1]).collect()
+}
+
+/// The value at fraction `within` of the segment that `which` falls into.
+fn sample(weights: &[f64], which: f64, within: f64) -> f64 {
+    let target = which * weights.iter().sum::<f64>();
+    let mut sum = 0.0;
+    let reached = weights.iter().position(|weight| {
+        sum += weight;
+        target < sum
+    });
+    let segment = reached.unwrap_or(weights.len() - 1);
+    (segment as f64 + within) / weights.len() as f64
+}
+
+/// The bin that a value belongs to.
+fn bin(value: f64, bins: usize) -> usize {
+    (value * bins as f64 * 0.999) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        random,
+        vectors::{self, assert_same},
+    };
+
+    /// Case 10.
+    #[test]
+    fn draws_from_good_bins_only() {
+        let case = vectors::case("10_cta_weights");
+        let weights = bin_weights(&case.input::<Vec<f64>>("/rate"), case.input("/decay"), case.input("/th"));
+        assert_same(&weights, &case.expected::<Vec<f64>>("/p"));
+        let segments = segment_weights(&weights);
+        assert_same(&segments, &case.expected::<Vec<f64>>("/segments"));
+        let draws: Vec<[f64; 2]> = case.input("/draws");
+        for (i, [which, within]) in draws.into_iter().enumerate() {
+            assert_same(&[sample(&segments, which, within)], &[case.expected(&format!("/samples/{i}/1"))]);
+        }
+    }
+
+    /// Case 10b.
+    #[test]
+    fn values_belong_to_bins_as_in_the_original() {
+        let case = vectors::case("10b_cta_bin_index");
+        let values: Vec<f64> = case.input("/values");
+        let bins: Vec<usize> = case.input("/n");
+        let found: Vec<usize> = values.iter().zip(bins).map(|(&v, n)| bin(v, n)).collect();
+        assert_eq!(found, case.expected::<Vec<usize>>(""));
+    }
+
+    /// Case 10c.
+    #[test]
+    fn rates_follow_the_probability_of_the_label() {
+        let case = vectors::case("10c_cta_rate_update");
+        let mut augment = CtAugment::new(CtAugmentConfig::default());
+        let rotate = Operation::ALL.iter().position(|op| *op == Operation::Rotate).expect("it is one of them");
+        let updates: Vec<(f64, String)> = case.input("/updates");
+        for (i, (value, label)) in updates.into_iter().enumerate() {
+            let label: usize = case.input(&format!("/label_{label}"));
+            let match_: f64 = case.input(&format!("/p/{label}"));
+            augment.update(&vec![(Operation::Rotate, vec![value])], match_);
+            let bin: usize = case.expected(&format!("/bin_and_new_rate/{i}/0"));
+            assert_same(&[augment.rates[rotate][0][bin]], &[case.expected(&format!("/bin_and_new_rate/{i}/1"))]);
+        }
+    }
+
+    #[test]
+    fn policies_have_the_depth_and_every_operation_occurs() {
+        let augment = CtAugment::new(CtAugmentConfig { depth: 3, ..Default::default() });
+        let mut random = random::stream(0, "test");
+        let policies: Vec<Policy> = (0..300).map(|_| augment.policy(&mut random)).collect();
+        assert!(policies.iter().all(|p| p.len() == 3));
+        for operation in Operation::ALL {
+            assert!(policies.iter().flatten().any(|(op, p)| *op == operation && p.len() == op.bins().len()));
+        }
+    }
+}

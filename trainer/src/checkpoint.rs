@@ -1,0 +1,110 @@
+//! The memory of a run: everything needed to go on as if it had never stopped.
+//!
+//! A safetensors file. Tensors: the network (`network.`), the EMA model (`ema.`), Adam's moments (`mean.`, `square.`).
+//! Metadata: settings, data digest, step, the method's state with all random streams, and the log's running means.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use burn::tensor::{Device, Tensor};
+use models::{
+    Digest, durable,
+    weights::{f32_bytes, f32_values},
+};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result,
+    algorithm::Method,
+    config::{NetworkConfig, TrainConfig},
+    net::{NamedTensors, numbers},
+};
+
+const METADATA_KEY: &str = "flywheel";
+
+/// The group of the raw network.
+pub(crate) const NETWORK: &str = "network";
+/// The group of the EMA model.
+pub(crate) const EMA: &str = "ema";
+/// The group of Adam's first moments.
+pub(crate) const MEAN: &str = "mean";
+/// The group of Adam's second moments.
+pub(crate) const SQUARE: &str = "square";
+
+/// Tensors by the group they belong to.
+pub(crate) type Groups = BTreeMap<&'static str, NamedTensors>;
+
+/// What identifies a run: a checkpoint of another one is refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) train: TrainConfig,
+    pub(crate) network: NetworkConfig,
+    pub(crate) data: Digest,
+}
+
+impl Identity {
+    /// What another run differs in, if it is another one.
+    pub(crate) fn differs(&self, other: &Self) -> Option<&'static str> {
+        match self {
+            _ if self.train != other.train => Some("train"),
+            _ if self.network != other.network => Some("network"),
+            _ if self.data != other.data => Some("data"),
+            _ => None,
+        }
+    }
+
+    /// Writes the settings as a person would have typed them.
+    pub(crate) fn write_config(&self, path: &Path) -> Result<()> {
+        let text = toml::to_string_pretty(self).map_err(|e| models::Error::malformed(path.display(), "TOML", e))?;
+        Ok(durable::write(path, text.as_bytes())?)
+    }
+}
+
+/// The part of a run's state that is not tensors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) identity: Identity,
+    pub(crate) step: u64,
+    pub(crate) method: Method,
+    pub(crate) running: crate::fit::RunningMeans,
+}
+
+/// Writes a checkpoint, durably: a cut leaves the one before.
+pub(crate) fn write(path: &Path, state: &State, groups: &Groups) -> Result<()> {
+    let malformed = |e: &dyn std::fmt::Display| Error::Checkpoint { path: path.to_owned(), reason: e.to_string() };
+    let named = |(group, tensors): (&&str, &NamedTensors)| {
+        let bytes = |t: &Tensor<1>| f32_bytes(&numbers(t.clone()).into_iter().map(|v| v as f32).collect::<Vec<_>>());
+        tensors.iter().map(|(name, t)| (format!("{group}.{name}"), bytes(t))).collect::<Vec<_>>()
+    };
+    let tensors: Vec<(String, Vec<u8>)> = groups.iter().flat_map(named).collect();
+    let views = tensors
+        .iter()
+        .map(|(name, bytes)| Ok((name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|e| malformed(&e))?;
+    let state = serde_json::to_string(state).map_err(|e| malformed(&e))?;
+    let bytes =
+        safetensors::serialize(views, Some([(METADATA_KEY.to_owned(), state)].into())).map_err(|e| malformed(&e))?;
+    Ok(durable::write(path, &bytes)?)
+}
+
+/// Reads a checkpoint.
+///
+/// # Errors
+/// [`Error::Checkpoint`] or [`models::Error::Io`].
+pub(crate) fn read(path: &Path, device: &Device) -> Result<(State, Groups)> {
+    let malformed = |e: &dyn std::fmt::Display| Error::Checkpoint { path: path.to_owned(), reason: e.to_string() };
+    let bytes = fs::read(path).map_err(models::Error::io("read", path))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(&e))?;
+    let state =
+        header.metadata().as_ref().and_then(|m| m.get(METADATA_KEY)).ok_or_else(|| malformed(&"it has no state"))?;
+    let state: State = serde_json::from_str(state).map_err(|e| malformed(&e))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| malformed(&e))?;
+    let mut groups: Groups = [NETWORK, EMA, MEAN, SQUARE].map(|group| (group, NamedTensors::new())).into();
+    for (name, view) in file.tensors() {
+        let (group, name) = name.split_once('.').ok_or_else(|| malformed(&format!("unexpected tensor {name:?}")))?;
+        let tensors = groups.get_mut(group).ok_or_else(|| malformed(&format!("unexpected group {group:?}")))?;
+        tensors.insert(name.to_owned(), Tensor::from_floats(f32_values(view.data()).as_slice(), device));
+    }
+    Ok((state, groups))
+}

@@ -1,0 +1,111 @@
+//! Images and labels: where they come from, how they are split, in which order they are drawn.
+
+pub mod digits;
+pub mod folder;
+mod shuffle;
+pub mod split;
+
+pub(crate) use shuffle::ShuffleBuffer;
+
+use models::{Digest, LabelSet, Pixels, Preprocessing};
+
+use crate::{Error, Result};
+
+/// Images with the class of each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LabeledImages {
+    /// The images.
+    pub images: Vec<Pixels>,
+    /// The class of each.
+    pub labels: Vec<usize>,
+}
+
+impl LabeledImages {
+    /// How many images.
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+
+    /// The images at `indices`, in that order.
+    pub fn select(&self, indices: &[usize]) -> Self {
+        Self {
+            images: indices.iter().map(|&i| self.images[i].clone()).collect(),
+            labels: indices.iter().map(|&i| self.labels[i]).collect(),
+        }
+    }
+
+    /// These images and then the others.
+    pub fn extend(&mut self, other: Self) {
+        self.images.extend(other.images);
+        self.labels.extend(other.labels);
+    }
+}
+
+/// Everything a training run works on.
+#[derive(Clone, Debug)]
+pub struct TrainingData {
+    /// The classes.
+    pub labels: LabelSet,
+    /// How the images became what they are.
+    pub preprocessing: Preprocessing,
+    /// Images with labels to learn from.
+    pub labeled: LabeledImages,
+    /// Images without labels. As in the papers, a caller puts the labeled ones in as well.
+    pub unlabeled: Vec<Pixels>,
+    /// The frozen test set: measured, never learned from.
+    pub test: LabeledImages,
+}
+
+impl TrainingData {
+    /// Checks that the data can be trained on.
+    ///
+    /// # Errors
+    /// [`Error::Data`] that names the set.
+    pub fn validate(&self) -> Result<()> {
+        let classes = self.labels.len();
+        for class in 0..classes {
+            if !self.labeled.labels.contains(&class) {
+                return Err(Error::Data {
+                    what: "labeled images".into(),
+                    expected: format!("at least one of class {:?}", self.labels.name(class)),
+                    found: "none".into(),
+                });
+            }
+        }
+        let [channels, height, width] = self.preprocessing.shape();
+        let sets = [
+            ("labeled images", &self.labeled.images),
+            ("unlabeled images", &self.unlabeled),
+            ("test set", &self.test.images),
+        ];
+        for (what, images) in sets {
+            let wrong = images.iter().find(|i| (i.channels, i.height, i.width) != (channels, height, width));
+            if let Some(Pixels { channels: c, height: h, width: w, .. }) = wrong {
+                return Err(Error::Data {
+                    what: what.into(),
+                    expected: format!("images of {channels}x{height}x{width}"),
+                    found: format!("one of {c}x{h}x{w}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A digest of every image and label that is learned from: two runs on the same data have the same.
+    pub fn digest(&self) -> Digest {
+        let mut bytes = self.labels.names().join("\n").into_bytes();
+        for images in [&self.labeled.images, &self.unlabeled, &self.test.images] {
+            bytes.extend((images.len() as u64).to_le_bytes());
+            images.iter().for_each(|image| bytes.extend_from_slice(&image.data));
+        }
+        for label in self.labeled.labels.iter().chain(&self.test.labels) {
+            bytes.extend((*label as u64).to_le_bytes());
+        }
+        Digest::of(&bytes)
+    }
+}

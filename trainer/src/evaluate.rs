@@ -1,0 +1,105 @@
+//! What a model makes of images: logits, accuracy, loss.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor};
+use models::{ModelSpec, Pixels, Weights, bundle::Golden, calibration};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Result,
+    algorithm::batch,
+    data::LabeledImages,
+    device::DeviceKind,
+    net::{self, Mode, WideResNet, numbers},
+    random,
+};
+
+/// Images a forward pass; more would only need more memory.
+const BATCH: usize = 256;
+
+/// A trained network that classifies images in bulk, on the workstation.
+#[derive(Debug)]
+pub struct Classifier {
+    spec: ModelSpec,
+    network: WideResNet,
+    device: Device,
+}
+
+impl Classifier {
+    /// The network of `weights` on a device.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] if this build lacks the device.
+    pub fn new(weights: &Weights, device: DeviceKind) -> Result<Self> {
+        let device = device.open()?;
+        let fresh = WideResNet::new(&weights.spec.network, &mut random::stream(0, "overwritten"), &device);
+        let tensor = |values: &Vec<f32>| Tensor::from_floats(values.as_slice(), &device);
+        let tensors = weights.tensors.iter().map(|(name, values)| (name.clone(), tensor(values))).collect();
+        Ok(Self { spec: weights.spec.clone(), network: net::load(fresh, tensors), device })
+    }
+
+    /// What the network belongs to.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// The logits of each image.
+    pub fn logits(&self, images: &[Pixels]) -> Vec<Vec<f32>> {
+        logits(&self.network, images, &self.device)
+    }
+
+    /// Accuracy and loss on labeled images.
+    pub fn evaluate(&self, set: &LabeledImages) -> Evaluation {
+        Evaluation::of(&self.logits(&set.images), &set.labels)
+    }
+
+    /// Golden vectors for the first `count` images.
+    pub fn golden(&self, images: &[Pixels], count: usize) -> Golden {
+        let images = &images[..count.min(images.len())];
+        Golden {
+            input_shape: self.spec.network.input,
+            inputs: images.iter().map(Pixels::to_input).collect(),
+            logits: self.logits(images),
+        }
+    }
+}
+
+/// Accuracy and loss on a set.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Fraction classified correctly.
+    pub accuracy: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+}
+
+impl Evaluation {
+    /// Of logits against labels.
+    pub fn of(logits: &[Vec<f32>], labels: &[usize]) -> Self {
+        let count = labels.len().max(1) as f64;
+        let rows = || logits.iter().zip(labels);
+        let correct = rows().filter(|(logits, label)| calibration::argmax(logits) == **label).count();
+        let loss = |(logits, label): (&Vec<f32>, &usize)| -calibration::softmax(logits, 1.0)[*label].max(1e-300).ln();
+        Self { accuracy: correct as f64 / count, loss: rows().map(loss).sum::<f64>() / count }
+    }
+}
+
+pub(crate) fn logits(network: &WideResNet, images: &[Pixels], device: &Device) -> Vec<Vec<f32>> {
+    let chunk = |images: &[Pixels]| {
+        let logits = network.logits(batch(images, device), &mut Mode::Evaluate);
+        let classes = logits.dims()[1];
+        let rows: Vec<f32> = numbers(logits).into_iter().map(|v| v as f32).collect();
+        rows.chunks(classes).map(<[f32]>::to_vec).collect::<Vec<_>>()
+    };
+    images.chunks(BATCH).flat_map(chunk).collect()
+}
+
+/// A network's tensors as weights; those the spec does not name stay out.
+pub(crate) fn weights(network: &WideResNet, spec: &ModelSpec) -> Weights {
+    let mut tensors = net::tensors(network);
+    let values = |tensor: Tensor<1>| numbers(tensor).into_iter().map(|v| v as f32).collect();
+    let named =
+        spec.network.tensors().into_iter().filter_map(|t| Some((t.name.clone(), values(tensors.remove(&t.name)?))));
+    Weights { spec: spec.clone(), tensors: named.collect::<BTreeMap<_, _>>() }
+}

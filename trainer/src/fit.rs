@@ -1,0 +1,259 @@
+//! The training loop: one fixed order of events, and a memory that survives any interruption.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use burn::{module::Module, tensor::Device};
+use models::{ModelSpec, NetworkSpec, Weights, durable};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result,
+    algorithm::{Method, StepLosses},
+    checkpoint::{self, Groups, Identity, State},
+    config::{Algorithm, NetworkConfig, TrainConfig},
+    data::{LabeledImages, TrainingData},
+    ema,
+    evaluate::{self, Evaluation},
+    metrics::{EvaluationRecord, Log, Record, TrainRecord},
+    net::{self, WideResNet},
+    optimizer::{self, Adam},
+    random,
+    ssl::losses::Losses,
+};
+
+/// Name of the settings in a run's folder.
+pub const CONFIG_FILE: &str = "config.toml";
+/// Name of the log in a run's folder.
+pub const METRICS_FILE: &str = "metrics.jsonl";
+/// Name of the checkpoint in a run's folder.
+pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
+/// Name of the finished EMA model in a run's folder.
+pub const MODEL_FILE: &str = "model.safetensors";
+
+/// What happens during a run.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A checkpoint was found, and the run goes on from this step.
+    Resumed(u64),
+    /// So many steps are done.
+    Step(u64),
+    /// A line was logged.
+    Logged(Record),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// All steps are done. The EMA model, as written to [`MODEL_FILE`].
+    Finished(Weights),
+    /// It was asked to stop after this step; the same call goes on from there.
+    Stopped(u64),
+}
+
+/// Trains in `folder`, going on from its checkpoint if there is one.
+///
+/// Stopping it by `stop`, or killing it, and calling it again gives the same weights as leaving it alone.
+///
+/// # Errors
+/// [`Error::Config`], [`Error::Data`] before the first step; [`Error::OtherRun`] if the folder belongs to another run;
+/// [`Error::Diverged`]; [`models::Error::Io`] if the disk fails.
+pub fn fit(
+    config: &TrainConfig,
+    network: &NetworkConfig,
+    data: &TrainingData,
+    folder: &Path,
+    stop: &AtomicBool,
+    observer: &mut dyn FnMut(Event),
+) -> Result<Outcome> {
+    let config = config.clone().validate()?;
+    data.validate()?;
+    let spec = model_spec(&config, network, data)?;
+    durable::create_folders(folder)?;
+    let identity = Identity { train: config, network: *network, data: data.digest() };
+    let mut run = Run::open(identity, spec, data, folder, observer)?;
+    let mut log = Log::open(&folder.join(METRICS_FILE), run.state.step)?;
+
+    let config = run.state.identity.train.clone();
+    while run.state.step < config.steps {
+        if stop.load(Ordering::Relaxed) {
+            run.save(folder)?;
+            return Ok(Outcome::Stopped(run.state.step));
+        }
+        let step = run.step(data)?;
+        observer(Event::Step(step));
+        if step.is_multiple_of(config.log_every) || step == config.steps {
+            let record = Record::Train(run.state.running.take(step));
+            log.write(&record)?;
+            observer(Event::Logged(record));
+        }
+        if step.is_multiple_of(config.evaluate_every) || step == config.steps {
+            let record = Record::Evaluation(run.evaluate(data));
+            log.write(&record)?;
+            observer(Event::Logged(record));
+        }
+        if step.is_multiple_of(config.checkpoint_every) || step == config.steps {
+            run.save(folder)?;
+        }
+    }
+    let weights = evaluate::weights(&run.ema, &run.spec);
+    weights.write(&folder.join(MODEL_FILE))?;
+    Ok(Outcome::Finished(weights))
+}
+
+fn model_spec(config: &TrainConfig, network: &NetworkConfig, data: &TrainingData) -> Result<ModelSpec> {
+    let NetworkConfig { depth, width, scales } = *network;
+    let input = data.preprocessing.shape();
+    if config.algorithm == Algorithm::ReMixMatch {
+        if input[1] != input[2] {
+            let found = format!("{}x{}", input[1], input[2]);
+            return Err(Error::Config {
+                key: "data.preprocessing",
+                expected: "a square, for the rotation loss".into(),
+                found,
+            });
+        }
+        if data.unlabeled.is_empty() {
+            return Err(Error::Data {
+                what: "unlabeled images".into(),
+                expected: "at least one".into(),
+                found: "none".into(),
+            });
+        }
+    }
+    let network = NetworkSpec { depth, width, scales, input, classes: data.labels.len() }.validate()?;
+    Ok(ModelSpec { network, labels: data.labels.clone(), preprocessing: data.preprocessing.clone() }.validate()?)
+}
+
+/// Everything that changes from step to step.
+struct Run {
+    spec: ModelSpec,
+    network: WideResNet,
+    ema: WideResNet,
+    adam: Adam,
+    state: State,
+    device: Device,
+}
+
+impl Run {
+    fn open(
+        identity: Identity,
+        spec: ModelSpec,
+        data: &TrainingData,
+        folder: &Path,
+        observer: &mut dyn FnMut(Event),
+    ) -> Result<Self> {
+        let device = identity.train.device.open()?;
+        let fresh = WideResNet::new(&spec.network, &mut random::stream(identity.train.seed, "weights"), &device);
+        let path = folder.join(CHECKPOINT_FILE);
+        if !path.exists() {
+            identity.write_config(&folder.join(CONFIG_FILE))?;
+            let method = Method::new(&identity.train, data);
+            let state = State { identity, step: 0, method, running: RunningMeans::default() };
+            return Ok(Self { network: fresh.clone().train(), ema: fresh, adam: Adam::default(), spec, state, device });
+        }
+        let (state, mut groups) = checkpoint::read(&path, &device)?;
+        if let Some(differs) = state.identity.differs(&identity) {
+            return Err(Error::OtherRun { folder: folder.to_owned(), differs });
+        }
+        observer(Event::Resumed(state.step));
+        let mut group = |name| groups.remove(name).unwrap_or_default();
+        Ok(Self {
+            network: net::load(fresh.clone().train(), group(checkpoint::NETWORK)),
+            ema: net::load(fresh, group(checkpoint::EMA)),
+            adam: Adam { mean: group(checkpoint::MEAN), square: group(checkpoint::SQUARE) },
+            spec,
+            state,
+            device,
+        })
+    }
+
+    /// One optimiser step, in the order of the specification. Returns the number of steps done.
+    fn step(&mut self, data: &TrainingData) -> Result<u64> {
+        let started = Instant::now();
+        let config = &self.state.identity.train;
+        let (losses, after) = self.state.method.losses(&self.network, data, self.state.step);
+        let gradients = net::gradients(&self.network, &losses.total.backward());
+        self.state.step += 1;
+
+        let network = self.network.clone().follow(losses.statistics.clone(), config.norm_rate);
+        let mut weights = net::tensors(&network);
+        self.adam.step(&mut weights, gradients, config.learning_rate, self.state.step);
+        let mut average = net::tensors(&self.ema);
+        ema::follow(&mut average, &weights, config.ema_decay);
+        optimizer::decay(&mut weights, config.learning_rate, config.weight_decay);
+        self.network = net::load(network, weights);
+        self.ema = net::load(self.ema.clone(), average);
+        self.state.method.after_step(&self.ema, after);
+
+        let images = config.images_per_step();
+        let loss = self.state.running.add(&losses, images, started.elapsed().as_secs_f64());
+        if !loss.is_finite() {
+            return Err(Error::Diverged { step: self.state.step, loss, learning_rate: config.learning_rate });
+        }
+        Ok(self.state.step)
+    }
+
+    fn evaluate(&self, data: &TrainingData) -> EvaluationRecord {
+        let evaluate =
+            |set: &LabeledImages| Evaluation::of(&evaluate::logits(&self.ema, &set.images, &self.device), &set.labels);
+        EvaluationRecord {
+            step: self.state.step,
+            test: (!data.test.is_empty()).then(|| evaluate(&data.test)),
+            labeled: evaluate(&data.labeled),
+        }
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        let groups = Groups::from([
+            (checkpoint::NETWORK, net::tensors(&self.network)),
+            (checkpoint::EMA, net::tensors(&self.ema)),
+            (checkpoint::MEAN, self.adam.mean.clone()),
+            (checkpoint::SQUARE, self.adam.square.clone()),
+        ]);
+        checkpoint::write(&folder.join(CHECKPOINT_FILE), &self.state, &groups)
+    }
+}
+
+/// Sums since the last log line.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RunningMeans {
+    steps: u64,
+    seconds: f64,
+    images: usize,
+    total: f64,
+    parts: Losses<Option<f64>>,
+}
+
+impl RunningMeans {
+    /// Adds a step; returns its total loss.
+    fn add(&mut self, losses: &StepLosses, images: usize, seconds: f64) -> f64 {
+        let total: f64 = losses.total.clone().into_scalar();
+        let parts = losses.parts.clone().map(|part| part.map(|loss| loss.into_scalar::<f64>()));
+        self.steps += 1;
+        self.seconds += seconds;
+        self.images += images;
+        self.total += total;
+        self.parts = std::mem::take(&mut self.parts).zip(parts, |sum, part| part.map(|p| sum.unwrap_or(0.0) + p));
+        total
+    }
+
+    /// The means, and a new beginning.
+    fn take(&mut self, step: u64) -> TrainRecord {
+        let Self { steps, seconds, images, total, parts } = std::mem::take(self);
+        let mean = |sum: f64| sum / steps.max(1) as f64;
+        let Losses { labeled, unlabeled, pre_mixup, rotation } = parts.map(|sum| sum.map(mean));
+        TrainRecord {
+            step,
+            total: mean(total),
+            labeled: labeled.unwrap_or(0.0),
+            unlabeled,
+            pre_mixup,
+            rotation,
+            images_per_second: images as f64 / seconds.max(f64::MIN_POSITIVE),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Batch norm over groups of a batch.
+//!
+//! The method normalises every 64-image batch of a step by its own statistics. Run as groups of one large batch, the
+//! thirteen passes of a step become one with the same numbers.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{
+        Device, Tensor,
+        module::{batch_norm, batch_norm_train},
+    },
+};
+use models::network::NORM_EPSILON;
+
+/// How a forward pass normalises.
+pub(crate) enum Mode<'a> {
+    /// By the running statistics.
+    Evaluate,
+    /// By the statistics of each group; those of one group are recorded.
+    Train {
+        /// The batch consists of so many groups of equal size, one after another.
+        groups: usize,
+        /// Where the statistics of a group go, and which group: one entry a layer, in the order of the layers.
+        record: Option<(&'a mut Vec<Statistics>, usize)>,
+    },
+}
+
+/// Mean and variance of one group in one layer, `[channels]` each, without gradient.
+#[derive(Clone, Debug)]
+pub(crate) struct Statistics {
+    /// Mean.
+    pub(crate) mean: Tensor<1>,
+    /// Variance, unbiased: what the running variance follows.
+    pub(crate) variance: Tensor<1>,
+}
+
+/// Batch norm with scale and shift.
+#[derive(Module, Debug)]
+pub(crate) struct BatchNorm {
+    weight: Param<Tensor<1>>,
+    bias: Param<Tensor<1>>,
+    running_mean: Param<Tensor<1>>,
+    running_var: Param<Tensor<1>>,
+}
+
+impl BatchNorm {
+    /// Scale 1, shift 0, running mean 0, running variance 1.
+    pub(crate) fn new(channels: usize, device: &Device) -> Self {
+        let ones = || Tensor::ones([channels], device);
+        let zeros = || Tensor::zeros([channels], device);
+        Self {
+            weight: Param::from_tensor(ones()),
+            bias: Param::from_tensor(zeros()),
+            running_mean: Param::from_tensor(zeros()).set_require_grad(false),
+            running_var: Param::from_tensor(ones()).set_require_grad(false),
+        }
+    }
+
+    /// # Shapes
+    /// `[groups * batch, channels, height, width]` to the same.
+    pub(crate) fn forward(&self, x: Tensor<4>, mode: &mut Mode) -> Tensor<4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        let Mode::Train { groups, record } = mode else {
+            return batch_norm(x, weight, bias, self.running_mean.val(), self.running_var.val(), NORM_EPSILON);
+        };
+        let [rows, channels, height, width] = x.dims();
+        let groups = *groups;
+        assert_eq!(rows % groups, 0, "{rows} rows do not make {groups} groups of equal size");
+        let batch = rows / groups;
+
+        // Groups become channels of their own: [batch, groups * channels, height, width].
+        let x = x.reshape([groups, batch, channels, height * width]).swap_dims(0, 1);
+        let x = x.reshape([batch, groups * channels, height * width]);
+        let result = batch_norm_train(x, weight.repeat(&[groups]), bias.repeat(&[groups]), NORM_EPSILON);
+
+        if let Some((statistics, group)) = record {
+            let channels_of_group = *group * channels..(*group + 1) * channels;
+            let count = (batch * height * width) as f64;
+            let unbias = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
+            statistics.push(Statistics {
+                mean: result.mean.detach().slice([channels_of_group.clone()]).inner(),
+                variance: result.variance.detach().slice([channels_of_group]).inner() * unbias,
+            });
+        }
+        let y = result.output.reshape([batch, groups, channels, height * width]).swap_dims(0, 1);
+        y.reshape([rows, channels, height, width])
+    }
+
+    /// Moves the running statistics a fraction `rate` towards `statistics`.
+    pub(crate) fn follow(self, statistics: Statistics, rate: f64) -> Self {
+        let towards = |old: Param<Tensor<1>>, new: Tensor<1>| {
+            let like = old.val();
+            let new = if like.is_autodiff() { Tensor::from_inner(new) } else { new };
+            old.map(|old| (old.detach() * (1.0 - rate) + new * rate).detach().set_require_grad(false))
+        };
+        Self {
+            running_mean: towards(self.running_mean, statistics.mean),
+            running_var: towards(self.running_var, statistics.variance),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Distribution, activation::leaky_relu};
+
+    use super::*;
+    use crate::{
+        net::numbers as values,
+        vectors::{self, assert_same},
+    };
+
+    /// Case 14.
+    #[test]
+    fn normalises_biased_and_follows_unbiased() {
+        let case = vectors::case("14_bn_leaky");
+        let device = Device::flex();
+        let norm = BatchNorm::new(1, &device);
+        let x = Tensor::<1>::from_floats(case.input::<Vec<f32>>("/x").as_slice(), &device).reshape([1, 1, 2, 2]);
+        let mut statistics = Vec::new();
+        let y = norm.forward(x, &mut Mode::Train { groups: 1, record: Some((&mut statistics, 0)) });
+        assert_same(&values(y.clone()), &case.expected::<Vec<f64>>("/y"));
+        assert_same(&values(leaky_relu(y, 0.1)), &case.expected::<Vec<f64>>("/leaky"));
+        let norm = norm.follow(statistics.remove(0), 0.001);
+        assert_same(&values(norm.running_mean.val()), &[case.expected("/running_mean")]);
+        assert_same(&values(norm.running_var.val()), &[case.expected("/running_var")]);
+    }
+
+    /// One pass over three groups gives the values, statistics and gradients of three passes.
+    #[test]
+    fn groups_equal_separate_passes() {
+        let device = Device::flex().autodiff();
+        let norm = BatchNorm::new(5, &device);
+        let x = Tensor::<4>::random([12, 5, 3, 2], Distribution::Normal(1.0, 2.0), &device).require_grad();
+        let weights = Tensor::<4>::random([12, 5, 3, 2], Distribution::Default, &device);
+
+        let mut together = Vec::new();
+        let y = norm.forward(x.clone(), &mut Mode::Train { groups: 3, record: Some((&mut together, 1)) });
+        let grads = (y.clone() * weights.clone()).sum().backward();
+        let (dx, dw) = (x.grad(&grads).expect("dx"), norm.weight.val().grad(&grads).expect("dw"));
+
+        let x_again = x.detach().require_grad();
+        let mut separate = Vec::new();
+        let parts = (0..3).map(|g| {
+            let part = x_again.clone().narrow(0, 4 * g, 4);
+            norm.forward(part, &mut Mode::Train { groups: 1, record: Some((&mut separate, 0)) })
+        });
+        let y_again = Tensor::cat(parts.collect(), 0);
+        let grads = (y_again.clone() * weights).sum().backward();
+
+        assert_same(&values(y), &values(y_again));
+        assert_same(&values(dx), &values(x_again.grad(&grads).expect("dx")));
+        assert_same(&values(dw), &values(norm.weight.val().grad(&grads).expect("dw")));
+        assert_same(&values(together[0].mean.clone()), &values(separate[1].mean.clone()));
+        assert_same(&values(together[0].variance.clone()), &values(separate[1].variance.clone()));
+    }
+}
