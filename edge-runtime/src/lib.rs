@@ -1,1 +1,66 @@
-//! placeholder
+//! Runs a bundle on a device, keeps the samples worth learning from, syncs them, takes new bundles over.
+//!
+//! A program that only wants to classify needs five lines:
+//!
+//! ```no_run
+//! use edge_runtime::Classifier;
+//!
+//! let classifier = Classifier::open("bundle".as_ref())?;
+//! let prediction = classifier.classify("photo.jpg", &std::fs::read("photo.jpg")?)?;
+//! let label = classifier.manifest().labels.name(prediction.class);
+//! println!("{label} {:.1} %", 100.0 * prediction.confidence);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The whole loop of a device is [`device::run`]; the program `flywheel-edge` is [`cli::main`]. One pass of the
+//! loop: take a new bundle over, classify the new images of the source, write each prediction to the journal and
+//! each sample worth keeping to the store, seal the kept samples into a segment, upload segments, delete those
+//! that the workstation has receipted, report.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`engine`] | runs an ONNX graph; the only file that knows which engine |
+//! | [`classifier`] | opens a bundle, proves it by its golden vectors, classifies images |
+//! | [`source`] | finds new images in a folder |
+//! | [`journal`] | every prediction exactly once, on disk |
+//! | [`policy`] | which samples are kept and why |
+//! | [`store`] | kept samples and sealed segments on disk |
+//! | [`sync`] | segments out, receipts and pointers in, through an object store |
+//! | [`update`] | takes a new bundle over, or refuses it |
+//! | [`device`] | the loop over all of these |
+//! | [`config`], [`event`], [`mod@bench`], [`cli`] | what the loop is told, what it tells, how fast it is, its program |
+//!
+//! What is in a device's state folder:
+//!
+//! ```text
+//! lock                   held while a device runs, so that no second one uses the folder
+//! config.json            the configuration of the last start, as it was understood
+//! current.json           the bundle that serves
+//! bundles/DIGEST/        its files
+//! predictions.jsonl      the journal
+//! store/open/            kept samples, not yet sealed
+//! store/sealed/          segments without a receipt
+//! ```
+
+pub mod bench;
+pub mod classifier;
+pub mod cli;
+pub mod config;
+pub mod device;
+pub mod engine;
+mod error;
+pub mod event;
+pub mod journal;
+pub mod policy;
+pub mod source;
+pub mod store;
+pub mod sync;
+pub mod update;
+
+#[cfg(test)]
+mod fixture;
+
+pub use classifier::Classifier;
+pub use config::EdgeConfig;
+pub use engine::Engine;
+pub use error::{Error, Result};

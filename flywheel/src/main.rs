@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! The program `flywheel`.
+
+fn main() -> std::process::ExitCode {
+    flywheel::cli::main(std::env::args_os())
+}

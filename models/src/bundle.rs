@@ -122,6 +122,8 @@ impl Bundle {
         let contents = [(MODEL, model), (GOLDEN, &golden), (REPORT_CARD, &card)];
         let entry = |bytes: &[u8]| FileEntry { sha256: Digest::of(bytes), bytes: bytes.len() as u64 };
         manifest.files = contents.iter().map(|(name, bytes)| ((*name).to_owned(), entry(bytes))).collect();
+        manifest.validate(MANIFEST)?;
+        ReportCard::parse(REPORT_CARD, &card)?;
         durable::write_folder(folder, |folder| {
             for (name, bytes) in contents {
                 durable::write(&folder.join(name), bytes)?;
@@ -197,7 +199,13 @@ impl Bundle {
     /// [`Error::Io`] or [`Error::Malformed`].
     pub fn golden(&self) -> Result<Golden> {
         let path = self.folder.join(GOLDEN);
-        Golden::parse(&path.display().to_string(), &fs::read(&path).map_err(Error::io("read", &path))?)
+        let what = path.display().to_string();
+        let golden = Golden::parse(&what, &fs::read(&path).map_err(Error::io("read", &path))?)?;
+        let network = &self.manifest.network;
+        if (golden.input_shape, golden.logits[0].len()) != (network.input, network.classes) {
+            return Err(Error::malformed(what, "inputs and logits of the network's shapes", "others"));
+        }
+        Ok(golden)
     }
 
     /// The report card.
@@ -207,7 +215,7 @@ impl Bundle {
     pub fn report_card(&self) -> Result<ReportCard> {
         let path = self.folder.join(REPORT_CARD);
         let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-        serde_json::from_slice(&bytes).map_err(|e| Error::malformed(path.display(), "a report card", e))
+        ReportCard::parse(&path.display().to_string(), &bytes)
     }
 
     /// Names of the files that make up the bundle, the manifest last.
@@ -232,17 +240,22 @@ impl Manifest {
             return Err(Error::UnknownFormat { what: what.to_owned(), found: format, known: FORMAT });
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(malformed)?;
-        manifest.model_spec().validate()?;
-        manifest.calibration.clone().validate(manifest.labels.len())?;
-        let audit = manifest.collection.audit_probability;
+        manifest.validate(what)?;
+        Ok(manifest)
+    }
+
+    fn validate(&self, what: &str) -> Result<()> {
+        self.model_spec().validate()?;
+        self.calibration.clone().validate(self.labels.len())?;
+        let audit = self.collection.audit_probability;
         if !(0.0..=1.0).contains(&audit) {
             return Err(Error::malformed(what, "an audit_probability from 0 to 1", audit));
         }
-        if !manifest.files.keys().map(String::as_str).eq(sorted(LISTED)) {
-            let names: Vec<_> = manifest.files.keys().collect();
+        if !self.files.keys().map(String::as_str).eq(sorted(LISTED)) {
+            let names: Vec<_> = self.files.keys().collect();
             return Err(Error::malformed(what, format!("the files {LISTED:?}"), format!("{names:?}")));
         }
-        Ok(manifest)
+        Ok(())
     }
 
     /// What the model is.

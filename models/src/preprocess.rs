@@ -70,8 +70,11 @@ impl Preprocessing {
     /// `name` is only for the error.
     ///
     /// # Errors
-    /// [`Error::Image`] for what is truncated, too large or no image.
+    /// [`Error::Image`] or [`Error::Malformed`] for what is truncated, too large or no image.
     pub fn pixels(&self, name: &str, bytes: &[u8]) -> Result<Pixels> {
+        if is_cut_off_jpeg(bytes) {
+            return Err(Error::malformed(name, "a whole JPEG, with its end-of-image marker", "a truncated one"));
+        }
         let image = decode(bytes).map_err(|source| Error::Image { what: name.to_owned(), source })?;
         let image = if (image.height(), image.width()) == (self.height, self.width) {
             image
@@ -85,6 +88,16 @@ impl Preprocessing {
         let [channels, height, width] = self.shape();
         Ok(Pixels { height, width, channels, data })
     }
+}
+
+/// The decoder fills what a truncated JPEG lacks with grey; so its last scan has to be followed by the end-of-image
+/// marker.
+fn is_cut_off_jpeg(bytes: &[u8]) -> bool {
+    const START_OF_IMAGE: [u8; 2] = [0xff, 0xd8];
+    const START_OF_SCAN: [u8; 2] = [0xff, 0xda];
+    const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
+    let last = bytes.windows(2).rev().find(|marker| *marker == START_OF_SCAN || *marker == END_OF_IMAGE);
+    bytes.starts_with(&START_OF_IMAGE) && last != Some(&END_OF_IMAGE)
 }
 
 fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
@@ -124,6 +137,8 @@ impl Pixels {
 
 #[cfg(test)]
 mod tests {
+    use image::codecs::jpeg::JpegEncoder;
+
     use super::*;
 
     #[test]
@@ -143,8 +158,15 @@ mod tests {
         let pixels = Pixels { height: 8, width: 8, channels: 1, data: (0..64).collect() };
         let png = pixels.to_png()?;
         let preprocessing = Preprocessing { color: Color::Gray, height: 8, width: 8 };
-        for bytes in [&png[..png.len() / 2], &png[..10], b"text", b""] {
-            let error = preprocessing.pixels("cam/7.png", bytes).err().map(|e| e.to_string());
+        let mut jpeg = Vec::new();
+        let noise: Vec<u8> = (0..64 * 64_u32).map(|i| (i.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect();
+        let encoded = JpegEncoder::new(&mut jpeg).encode(&noise, 64, 64, image::ExtendedColorType::L8);
+        assert!(encoded.is_ok());
+        preprocessing.pixels("whole.jpg", &jpeg)?;
+        preprocessing.pixels("padded.jpg", &[jpeg.as_slice(), &[0; 100]].concat())?;
+        let cut = |file: &[u8]| (0..file.len()).map(|end| file[..end].to_vec()).collect::<Vec<_>>();
+        for bytes in [cut(&png[..png.len() - 12]), cut(&jpeg), vec![b"text".to_vec()]].concat() {
+            let error = preprocessing.pixels("cam/7.png", &bytes).err().map(|e| e.to_string());
             assert!(error.as_ref().is_some_and(|e| e.contains("cam/7.png")), "{error:?}");
         }
         Ok(())

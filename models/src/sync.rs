@@ -71,6 +71,8 @@ pub struct Counters {
     pub audit: u64,
     /// Confident predictions not kept because their class had its share.
     pub over_quota: u64,
+    /// Samples that were to be kept and could not be, as on a full disk.
+    pub not_kept: u64,
     /// Images seen before, byte for byte, and not kept again.
     pub duplicates: u64,
 }

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, Result};
+
 /// What the workstation measured on the frozen test set before it let a bundle go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +34,12 @@ pub struct ReportCard {
     pub steps: u64,
     /// Root seed of the training run.
     pub seed: u64,
+}
+
+impl ReportCard {
+    pub(super) fn parse(what: &str, bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|e| Error::malformed(what, "a report card of finite numbers", e))
+    }
 }
 
 /// Test images whose confidence falls into one interval.

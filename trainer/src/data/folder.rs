@@ -5,11 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use models::{LabelSet, Pixels, Preprocessing, segment::IMAGE_EXTENSIONS};
+use models::{Digest, LabelSet, Pixels, Preprocessing, segment::IMAGE_EXTENSIONS};
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
-use super::LabeledImages;
 use crate::{Error, Result};
 
 /// The classes of a folder: its sub-folders' names in alphabetical order, but for those in `except`.
@@ -37,20 +36,30 @@ pub fn classes(folder: &Path, except: &[&str]) -> Result<LabelSet> {
     })
 }
 
-/// The images of every class's sub-folder.
+/// An image of a folder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Digest of the file: the same image under another name has the same.
+    pub digest: Digest,
+    /// The image, brought to size.
+    pub pixels: Pixels,
+}
+
+/// The images of every class's sub-folder, each with its class.
 ///
 /// # Errors
 /// [`Error::EmptyClass`], [`models::Error::Io`], or [`models::Error::Image`] for a file that is no image.
-pub fn labeled(folder: &Path, labels: &LabelSet, preprocessing: &Preprocessing) -> Result<LabeledImages> {
-    let mut all = LabeledImages::default();
+pub fn labeled(folder: &Path, labels: &LabelSet, preprocessing: &Preprocessing) -> Result<Vec<(ImageFile, usize)>> {
+    let mut all = Vec::new();
     for (class, name) in labels.names().iter().enumerate() {
         let folder = folder.join(name);
         let files = image_files(&folder)?;
         if files.is_empty() {
             return Err(Error::EmptyClass { class: name.clone(), folder });
         }
-        let labels = vec![class; files.len()];
-        all.extend(LabeledImages { images: read(&files, preprocessing)?, labels });
+        all.extend(read(&files, preprocessing)?.into_iter().map(|file| (file, class)));
     }
     Ok(all)
 }
@@ -59,15 +68,12 @@ pub fn labeled(folder: &Path, labels: &LabelSet, preprocessing: &Preprocessing) 
 ///
 /// # Errors
 /// [`models::Error::Io`], or [`models::Error::Image`] for a file that is no image.
-pub fn unlabeled(folder: &Path, preprocessing: &Preprocessing) -> Result<Vec<Pixels>> {
+pub fn unlabeled(folder: &Path, preprocessing: &Preprocessing) -> Result<Vec<ImageFile>> {
     read(&image_files(folder)?, preprocessing)
 }
 
 /// Paths of the JPEG and PNG files below a folder, sorted.
-///
-/// # Errors
-/// [`models::Error::Io`].
-pub fn image_files(folder: &Path) -> Result<Vec<PathBuf>> {
+fn image_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in WalkDir::new(folder).sort_by_file_name() {
         let entry = entry.map_err(|e| models::Error::io("list", folder)(e.into()))?;
@@ -79,10 +85,11 @@ pub fn image_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(files: &[PathBuf], preprocessing: &Preprocessing) -> Result<Vec<Pixels>> {
+fn read(files: &[PathBuf], preprocessing: &Preprocessing) -> Result<Vec<ImageFile>> {
     let read_one = |path: &PathBuf| {
         let bytes = fs::read(path).map_err(models::Error::io("read", path))?;
-        Ok(preprocessing.pixels(&path.display().to_string(), &bytes)?)
+        let pixels = preprocessing.pixels(&path.display().to_string(), &bytes)?;
+        Ok(ImageFile { path: path.clone(), digest: Digest::of(&bytes), pixels })
     };
     files.par_iter().map(read_one).collect()
 }
@@ -112,8 +119,8 @@ mod tests {
         let labels = classes(folder.path(), &[])?;
         assert_eq!(labels.names(), ["cat", "dog"]);
         let images = labeled(folder.path(), &labels, &preprocessing)?;
-        assert_eq!(images.labels, [0, 1]);
-        assert_eq!(images.images[1].data, [200; 16]);
+        let found: Vec<_> = images.iter().map(|(file, class)| (*class, file.pixels.data[0])).collect();
+        assert_eq!(found, [(0, 10), (1, 200)]);
         assert_eq!(unlabeled(folder.path(), &preprocessing)?.len(), 2);
         Ok(())
     }

@@ -1,0 +1,135 @@
+//! Opens a bundle, proves it, classifies images.
+
+use std::path::Path;
+
+use models::{
+    Bundle, Digest, Manifest, Prediction,
+    bundle::Golden,
+    calibration::argmax,
+    tolerance::{CROSS_ENGINE, max_abs_diff},
+};
+
+use crate::{Engine, Error, Result};
+
+/// A proven bundle that serves: an image file in, a calibrated prediction out. Shared between threads freely.
+#[derive(Debug)]
+pub struct Classifier {
+    bundle: Bundle,
+    engine: Engine,
+}
+
+impl Classifier {
+    /// Opens the bundle in `folder`: verifies every byte of it, loads its graph, and proves that the graph computes
+    /// here what the trainer computed there, by the golden vectors.
+    ///
+    /// # Errors
+    /// [`Error::Models`] for a folder that is no whole bundle, [`Error::Engine`] and [`Error::Shape`] for a graph
+    /// that does not fit its manifest, [`Error::Golden`] for one that computes something else.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let bundle = Bundle::open(folder)?;
+        let manifest = bundle.manifest();
+        let engine = Engine::load(&bundle.model_path(), manifest.preprocessing.shape())?;
+        if engine.classes() != manifest.labels.len() {
+            return Err(Error::Shape {
+                model: bundle.model_path().display().to_string(),
+                expected: format!("{} logits, one for each label", manifest.labels.len()),
+                found: engine.classes().to_string(),
+            });
+        }
+        prove(&bundle, &engine, &bundle.golden()?)?;
+        Ok(Self { bundle, engine })
+    }
+
+    /// Classifies the content of one JPEG or PNG file; `name` is only for errors.
+    ///
+    /// # Errors
+    /// [`Error::Models`] for what is no whole, readable image, [`Error::NotFinite`] if the network has no answer to it.
+    pub fn classify(&self, name: &str, image: &[u8]) -> Result<Prediction> {
+        let manifest = self.manifest();
+        let input = manifest.preprocessing.pixels(name, image)?.to_input();
+        let logits = self.engine.logits(&input)?;
+        if logits.iter().any(|z| !z.is_finite()) {
+            return Err(Error::NotFinite { image: name.to_owned(), logits });
+        }
+        Ok(manifest.calibration.predict(&logits))
+    }
+
+    /// The bundle.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The bundle's name.
+    pub fn digest(&self) -> Digest {
+        self.bundle.digest()
+    }
+
+    /// The bundle's manifest, which holds the labels.
+    pub fn manifest(&self) -> &Manifest {
+        self.bundle.manifest()
+    }
+
+    /// The graph made ready to run.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+fn prove(bundle: &Bundle, engine: &Engine, golden: &Golden) -> Result<()> {
+    let classes = golden.logits.first().map_or(0, Vec::len);
+    if golden.input_shape != engine.input_shape() || classes != engine.classes() {
+        return Err(Error::Shape {
+            model: bundle.folder().join(models::bundle::GOLDEN).display().to_string(),
+            expected: format!("inputs of shape {:?} and {} logits", engine.input_shape(), engine.classes()),
+            found: format!("{:?} and {classes}", golden.input_shape),
+        });
+    }
+    for (index, (input, expected)) in golden.inputs.iter().zip(&golden.logits).enumerate() {
+        let found = engine.logits(input)?;
+        let same = found.iter().zip(expected).all(|(&a, &b)| CROSS_ENGINE.same(a.into(), b.into()));
+        if !same || argmax(&found) != argmax(expected) {
+            return Err(Error::Golden {
+                bundle: bundle.folder().to_owned(),
+                index,
+                expected: argmax(expected),
+                found: argmax(&found),
+                difference: max_abs_diff(&found, expected),
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use models::tolerance::CROSS_ENGINE;
+
+    use super::*;
+    use crate::fixture::{self, TestResult};
+
+    #[test]
+    fn answers_an_image_as_the_golden_logits_say() -> TestResult {
+        let folder = tempfile::tempdir()?;
+        fixture::bundle(&folder.path().join("b"), |_, _| {})?;
+        let classifier = Classifier::open(&folder.path().join("b"))?;
+        for case in fixture::cases() {
+            let expected = classifier.manifest().calibration.predict(&case.logits);
+            let found = classifier.classify("case.png", &case.png()?)?;
+            assert_eq!(found.class, expected.class);
+            assert!(CROSS_ENGINE.same(found.confidence, expected.confidence), "{found:?} instead of {expected:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_bundle_that_computes_something_else_never_serves() -> TestResult {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("b");
+        fixture::bundle(&path, |_, golden| golden.logits[3][1] += 0.01)?;
+        assert!(matches!(Classifier::open(&path), Err(Error::Golden { index: 3, .. })));
+        // One label more than logits.
+        fixture::bundle(&path, |manifest, _| fixture::set_labels(manifest, &["a", "b", "c", "d"]))?;
+        assert!(matches!(Classifier::open(&path), Err(Error::Shape { .. })));
+        Ok(())
+    }
+}

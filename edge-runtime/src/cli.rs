@@ -1,0 +1,80 @@
+//! The program `flywheel-edge`.
+//!
+//! [`EdgeCommand`] can be a subcommand of another program, which then offers the very same commands.
+
+use std::{ffi::OsString, io::Write, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+mod bench;
+mod classify;
+mod run;
+
+pub use bench::BenchArgs;
+pub use classify::ClassifyArgs;
+pub use run::RunArgs;
+
+/// Runs an image classifier on a device and collects what it can learn from.
+#[derive(Debug, Parser)]
+#[command(name = "flywheel-edge", version, propagate_version = true)]
+struct Program {
+    #[command(subcommand)]
+    command: EdgeCommand,
+}
+
+/// What a device's program can do.
+#[derive(Debug, Subcommand)]
+pub enum EdgeCommand {
+    /// Classify the images that appear in a folder, keep the samples worth learning from, sync them
+    Run(RunArgs),
+    /// Classify image files and print what they show
+    Classify(ClassifyArgs),
+    /// Measure how fast a bundle runs on this machine
+    Bench(BenchArgs),
+}
+
+/// Parses the arguments, the program's name first, and runs the command. Logs go to stderr; `RUST_LOG` sets what.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let program = match Program::try_parse_from(args) {
+        Ok(program) => program,
+        Err(e) => {
+            // Also the way of --help and --version, which succeed.
+            let _ = e.print();
+            return ExitCode::from(e.exit_code().clamp(0, 255) as u8);
+        }
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // An embedding program may have set a logger; then that one stays.
+    let _ = log.try_init();
+    execute(program.command)
+}
+
+/// Runs one command: 0 if all went well, 1 otherwise, after an error on stderr.
+pub fn execute(command: EdgeCommand) -> ExitCode {
+    let result = match command {
+        EdgeCommand::Run(args) => run::run(args),
+        EdgeCommand::Classify(args) => classify::run(args),
+        EdgeCommand::Bench(args) => bench::run(args),
+    };
+    result.unwrap_or_else(|e| {
+        // A reader that has seen enough, as `head`, is no error.
+        let is_pipe = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
+        if e.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_pipe)) {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("error: {e}");
+        ExitCode::FAILURE
+    })
+}
+
+fn print(line: &str) -> Result<()> {
+    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&serde_json::to_string(value)?)
+}

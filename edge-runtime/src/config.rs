@@ -1,0 +1,135 @@
+//! What a device is told.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use models::sync::is_device_name;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The configuration of a device, in TOML. Relative paths start at the folder in which the program runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeConfig {
+    /// Name of the device, its own among the fleet: 1 to 64 of `a-z`, `A-Z`, `0-9`, `-`, `_`.
+    pub device: String,
+    /// Folder in which images appear, as `.png`, `.jpg` or `.jpeg`, also in folders below it. The device only reads it.
+    pub source: PathBuf,
+    /// Folder of the device's own: its bundle, its journal, its samples. Created if it is missing.
+    pub state: PathBuf,
+    /// Folder shared with the workstation, as on a network drive. It may be away for a while.
+    pub remote: PathBuf,
+    /// Channel whose bundle the device runs.
+    #[serde(default = "channel")]
+    pub channel: String,
+    /// Seconds between two looks at the source and the remote while nothing is new.
+    #[serde(default = "poll_seconds")]
+    pub poll_seconds: f64,
+    /// Kept samples after which a segment is sealed. A segment is also sealed whenever the source has nothing new.
+    #[serde(default = "seal_after_samples")]
+    pub seal_after_samples: usize,
+    /// Size of the kept samples in mebibytes after which a segment is sealed.
+    #[serde(default = "seal_after_mebibytes")]
+    pub seal_after_mebibytes: u64,
+    /// Seed of the draws that choose audit samples; taken from the system's entropy at every start if it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_seed: Option<u64>,
+    /// Folder of a bundle to start with. Without one, the device waits for its channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<PathBuf>,
+}
+
+fn channel() -> String {
+    "stable".into()
+}
+
+fn poll_seconds() -> f64 {
+    2.0
+}
+
+fn seal_after_samples() -> usize {
+    500
+}
+
+fn seal_after_mebibytes() -> u64 {
+    64
+}
+
+impl EdgeConfig {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// [`Error::Models`] if it cannot be read; [`Error::Config`] with the setting that is missing, unknown or wrong.
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::from_table(&path.display().to_string(), read_table(path)?)
+    }
+
+    /// The configuration in a table; `what` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::Config`], as [`EdgeConfig::load`].
+    pub fn from_table(what: &str, table: toml::Table) -> Result<Self> {
+        let config: Self = table.try_into().map_err(|e| wrong(what, e.to_string().trim_end()))?;
+        for (name, value) in [("device", &config.device), ("channel", &config.channel)] {
+            if !is_device_name(value) {
+                let expected = "expected 1 to 64 of a-z, A-Z, 0-9, - and _";
+                return Err(wrong(what, format!("{name} is {value:?}; {expected}")));
+            }
+        }
+        if !(0.01..=86_400.0).contains(&config.poll_seconds) {
+            let found = config.poll_seconds;
+            return Err(wrong(what, format!("poll_seconds is {found}; expected 0.01 to 86400 seconds")));
+        }
+        if config.seal_after_samples == 0 || !(1..=1024).contains(&config.seal_after_mebibytes) {
+            let (samples, size) = (config.seal_after_samples, config.seal_after_mebibytes);
+            let expected = "expected at least 1 and 1 to 1024";
+            return Err(wrong(
+                what,
+                format!("seal_after_samples is {samples}, seal_after_mebibytes {size}; {expected}"),
+            ));
+        }
+        Ok(config)
+    }
+}
+
+/// A TOML file as it was written.
+///
+/// # Errors
+/// As [`EdgeConfig::load`].
+pub fn read_table(path: &Path) -> Result<toml::Table> {
+    let text = fs::read_to_string(path).map_err(models::Error::io("read", path))?;
+    text.parse().map_err(|e: toml::de::Error| wrong(path.display(), e.to_string().trim_end()))
+}
+
+fn wrong(what: impl ToString, reason: impl ToString) -> Error {
+    Error::Config { what: what.to_string(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_unknown_or_wrong_is_named() {
+        let whole = "device = 'cam-1'\nsource = 'in'\nstate = 'state'\nremote = 'remote'\n";
+        let parse = |text: &str| {
+            let table = text.parse().map_err(|e: toml::de::Error| wrong("edge.toml", e))?;
+            EdgeConfig::from_table("edge.toml", table)
+        };
+        assert!(parse(whole).is_ok_and(|c| c.channel == "stable" && c.audit_seed.is_none()));
+        for (text, said) in [
+            (whole.replace("state = 'state'\n", ""), "state"),
+            (format!("{whole}shannel = 'beta'"), "shannel"),
+            (whole.replace("cam-1", "../cam"), "device is \"../cam\""),
+            (format!("{whole}poll_seconds = 0.0"), "poll_seconds"),
+            (format!("{whole}seal_after_samples = 0"), "seal_after_samples"),
+        ] {
+            let error = parse(&text).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.contains("edge.toml") && error.contains(said), "{error:?} does not say {said:?}");
+        }
+    }
+}

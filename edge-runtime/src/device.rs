@@ -1,0 +1,392 @@
+//! The loop of a device.
+//!
+//! # Crashes
+//! A sample is kept before its prediction is journaled. A crash between the two leads to the same image being
+//! classified again and perhaps being in two segments; whoever ingests segments knows samples by their digest and
+//! takes one. No image is lost, and the journal holds each once.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, TryLockError},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use jiff::Timestamp;
+use models::{
+    Digest, Prediction, Sample, SampleRecord, durable,
+    sync::{Counters, DeviceStatus},
+};
+use rand::{SeedableRng, rngs::SysRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use crate::{
+    Classifier, EdgeConfig, Error, Result,
+    event::Event,
+    journal::{Entry, Journal},
+    policy::{self, Policy},
+    source::{Failure, Folder, Found},
+    store::{Limits, Store},
+    sync::{self, Remote},
+    update::{Slots, Update},
+};
+
+/// Images classified before the device looks at its channel and its remote again.
+const PASS_IMAGES: usize = 1024;
+/// Images each thread gets before their predictions are journaled.
+const IMAGES_PER_THREAD: usize = 4;
+/// While it waits, the device looks so often whether it is to stop.
+const SHUTDOWN_POLL: Duration = Duration::from_millis(50);
+
+/// When [`run`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// When told to shut down.
+    Forever,
+    /// When every image of the source is classified and every segment uploaded, or when told to shut down.
+    Once,
+}
+
+/// What a device leaves when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// What it counted since it started.
+    pub counters: Counters,
+    /// Segments without a receipt.
+    pub backlog: usize,
+}
+
+/// Runs a device until `shutdown` is set: then it finishes the images at hand, journals, seals, and tries to upload.
+///
+/// While it runs, no image, no bundle and no missing remote ends it. With [`Mode::Once`] there is no next pass, so a
+/// source or a remote that cannot be used is an error then; what was classified and kept until then is safe.
+///
+/// # Errors
+/// At the start: [`Error::InUse`], an initial bundle that is not fit to serve, a state folder that cannot be used.
+/// With [`Mode::Once`] also [`Error::NoBundle`] and [`Error::Remote`].
+pub fn run(
+    config: &EdgeConfig,
+    mode: Mode,
+    shutdown: &AtomicBool,
+    progress: &mut dyn FnMut(&Event),
+) -> Result<Summary> {
+    let mut device = Device::start(config, mode, shutdown, progress)?;
+    let stop = || shutdown.load(Ordering::SeqCst);
+    loop {
+        let pass = device.pass()?;
+        if stop() || (mode == Mode::Once && pass == Pass::Idle) {
+            return device.stop();
+        }
+        if pass != Pass::Busy {
+            let seconds = if mode == Mode::Once { config.poll_seconds.min(1.0) } else { config.poll_seconds };
+            let end = Instant::now() + Duration::from_secs_f64(seconds);
+            while Instant::now() < end && !stop() {
+                thread::sleep(SHUTDOWN_POLL.min(end.saturating_duration_since(Instant::now())));
+            }
+        }
+    }
+}
+
+struct Device<'a> {
+    config: &'a EdgeConfig,
+    mode: Mode,
+    shutdown: &'a AtomicBool,
+    progress: &'a mut dyn FnMut(&Event),
+    serving: Option<(Classifier, Policy)>,
+    slots: Slots,
+    source: Folder,
+    journal: Journal,
+    store: Store,
+    rng: ChaCha8Rng,
+    counters: Counters,
+    /// Troubles of this pass and of the one before: what goes on is told once.
+    troubles: [BTreeSet<String>; 2],
+    _lock: File,
+}
+
+/// What a pass over the source found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// Images that were classified.
+    Busy,
+    /// Only images that are to be tried again, or nothing to classify with.
+    Waiting,
+    /// Nothing new.
+    Idle,
+}
+
+/// An image that was read and classified.
+struct Seen {
+    bytes: Vec<u8>,
+    image: Digest,
+    prediction: Prediction,
+}
+
+impl<'a> Device<'a> {
+    fn start(
+        config: &'a EdgeConfig,
+        mode: Mode,
+        shutdown: &'a AtomicBool,
+        progress: &'a mut dyn FnMut(&Event),
+    ) -> Result<Self> {
+        durable::create_folders(&config.state)?;
+        let lock = lock(config)?;
+        durable::write_json(&config.state.join("config.json"), config)?;
+        let mut slots = Slots::open(&config.state)?;
+        let journal = Journal::open(&config.state.join("predictions.jsonl"))?;
+        let limits = Limits { samples: config.seal_after_samples, bytes: config.seal_after_mebibytes << 20 };
+        let store = Store::open(&config.state.join("store"), limits)?;
+        let mut rng = generator(config.audit_seed)?;
+        policy::seek(&mut rng, journal.history());
+        let resumed = slots.resume();
+        let initial = config.bundle.as_ref().map(|folder| slots.install(folder)).transpose()?.flatten();
+        let mut device = Self {
+            config,
+            mode,
+            shutdown,
+            progress,
+            serving: None,
+            slots,
+            source: Folder::new(&config.source),
+            journal,
+            store,
+            rng,
+            counters: Counters::default(),
+            troubles: Default::default(),
+            _lock: lock,
+        };
+        if let Some(classifier) = initial.or(resumed) {
+            device.serve(classifier);
+        }
+        Ok(device)
+    }
+
+    fn serve(&mut self, classifier: Classifier) {
+        let (bundle, sequence) = (classifier.digest(), classifier.manifest().sequence);
+        let policy = Policy::of(&classifier);
+        self.serving = Some((classifier, policy));
+        (self.progress)(&Event::Serving { bundle, sequence });
+    }
+
+    fn pass(&mut self) -> Result<Pass> {
+        self.troubles.swap(0, 1);
+        self.troubles[0].clear();
+        let update = self.update();
+        if self.serving.is_none() {
+            return self.wait_for_bundle(update);
+        }
+        if let Err(e) = update {
+            self.tell_trouble(&e);
+        }
+        let history = self.journal.history();
+        let pass = match self.source.scan(PASS_IMAGES, |name| history.has_source(name)) {
+            Ok(found) if found.is_empty() => Pass::Idle,
+            Ok(found) => self.classify(&found),
+            Err(e) if self.mode == Mode::Once => return Err(e),
+            Err(e) => {
+                self.tell_trouble(&e);
+                return Ok(Pass::Waiting);
+            }
+        };
+        if pass == Pass::Idle {
+            self.seal();
+        }
+        match self.sync() {
+            Ok(()) => {}
+            Err(e) if self.mode == Mode::Once && pass == Pass::Idle => return Err(e),
+            Err(e) => self.tell_trouble(&e),
+        }
+        Ok(pass)
+    }
+
+    fn update(&mut self) -> Result<()> {
+        let remote = Remote::folder(&self.config.remote)?;
+        match self.slots.check(&remote, &self.config.channel)? {
+            Update::None => {}
+            Update::Taken(classifier) => self.serve(*classifier),
+            Update::Refused { bundle, why } => (self.progress)(&Event::Refused { bundle, why: why.to_string() }),
+        }
+        Ok(())
+    }
+
+    fn wait_for_bundle(&mut self, update: Result<()>) -> Result<Pass> {
+        let (remote, channel) = (self.config.remote.clone(), self.config.channel.clone());
+        match (self.mode, update) {
+            (Mode::Once, update) => return Err(update.err().unwrap_or(Error::NoBundle { remote, channel })),
+            (Mode::Forever, Err(e)) => self.tell_trouble(&e),
+            (Mode::Forever, Ok(())) => self.tell(Event::Waiting { channel }),
+        }
+        Ok(Pass::Waiting)
+    }
+
+    fn classify(&mut self, found: &[Found]) -> Pass {
+        let mut pass = Pass::Waiting;
+        for chunk in found.chunks(rayon::current_num_threads() * IMAGES_PER_THREAD) {
+            let Some((classifier, _)) = &self.serving else { break };
+            let seen: Vec<Result<Seen>> = chunk.par_iter().map(|file| look(classifier, file)).collect();
+            for (file, seen) in chunk.iter().zip(seen) {
+                match seen {
+                    Ok(seen) => {
+                        self.record(file, seen);
+                        pass = Pass::Busy;
+                    }
+                    Err(e) => self.failed(file, &e),
+                }
+            }
+            if let Err(e) = self.journal.flush() {
+                self.tell_trouble(&e);
+            }
+            if self.shutdown.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        pass
+    }
+
+    /// Decides whether the image is kept, keeps it, and journals the prediction.
+    fn record(&mut self, file: &Found, seen: Seen) {
+        let Some((classifier, policy)) = &self.serving else { return };
+        let Seen { bytes, image, prediction } = seen;
+        let history = self.journal.history();
+        let reasons = policy.judge(&mut self.rng, history, image, &prediction, &mut self.counters);
+        let (bundle, sequence) = (classifier.digest(), classifier.manifest().sequence);
+        let label = classifier.manifest().labels.name(prediction.class).to_owned();
+        let classified = Timestamp::now();
+        let (class, confidence) = (prediction.class, prediction.confidence);
+        let kept = if reasons.is_empty() {
+            reasons
+        } else {
+            let record = SampleRecord {
+                image,
+                extension: file.extension(),
+                device: self.config.device.clone(),
+                source: file.name.clone(),
+                captured: classified,
+                bundle,
+                prediction,
+                reasons,
+            };
+            self.keep(Sample { record, image: bytes })
+        };
+        let source = file.name.clone();
+        self.source.done(file);
+        self.journal.push(&Entry {
+            source: source.clone(),
+            image,
+            classified,
+            bundle,
+            sequence,
+            class,
+            label: label.clone(),
+            confidence,
+            kept: kept.clone(),
+        });
+        (self.progress)(&Event::Classified { source, label, confidence, kept });
+    }
+
+    /// Why the sample was kept; empty if the disk refused it.
+    fn keep(&mut self, sample: Sample) -> Vec<models::Reason> {
+        match self.store.keep(&sample) {
+            Ok(sealed) => {
+                policy::count_kept(&sample.record.reasons, &mut self.counters);
+                if let Some(sealed) = sealed {
+                    (self.progress)(&Event::Sealed { segment: sealed.segment, samples: sealed.samples });
+                }
+                sample.record.reasons
+            }
+            Err(e) => {
+                self.counters.not_kept += 1;
+                (self.progress)(&Event::NotKept { source: sample.record.source, why: e.to_string() });
+                Vec::new()
+            }
+        }
+    }
+
+    fn failed(&mut self, file: &Found, why: &Error) {
+        if self.source.failed(file, SystemTime::now()) == Failure::Skip {
+            self.counters.unreadable += 1;
+            (self.progress)(&Event::Unreadable { source: file.name.clone(), why: why.to_string() });
+        }
+    }
+
+    fn seal(&mut self) {
+        match self.store.seal() {
+            Ok(Some(sealed)) => {
+                (self.progress)(&Event::Sealed { segment: sealed.segment, samples: sealed.samples });
+            }
+            Ok(None) => {}
+            Err(e) => self.tell_trouble(&e),
+        }
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let Some((classifier, _)) = &self.serving else { return Ok(()) };
+        let remote = Remote::folder(&self.config.remote)?;
+        sync::push(&self.store, &remote, &self.config.device, self.progress)?;
+        let status = DeviceStatus {
+            device: self.config.device.clone(),
+            bundle: classifier.digest(),
+            sequence: classifier.manifest().sequence,
+            counters: self.counters,
+            backlog: self.store.sealed()?.len(),
+            reported: Timestamp::now(),
+        };
+        sync::report(&remote, &status)
+    }
+
+    fn stop(mut self) -> Result<Summary> {
+        if let Err(e) = self.journal.flush() {
+            self.tell_trouble(&e);
+        }
+        self.seal();
+        if let Err(e) = self.sync() {
+            self.tell_trouble(&e);
+        }
+        let summary = Summary { counters: self.counters, backlog: self.store.sealed()?.len() };
+        (self.progress)(&Event::Stopped { counters: summary.counters, backlog: summary.backlog });
+        Ok(summary)
+    }
+
+    fn tell_trouble(&mut self, why: &Error) {
+        self.tell(Event::Trouble { why: why.to_string() });
+    }
+
+    fn tell(&mut self, event: Event) {
+        let [now, before] = &mut self.troubles;
+        let text = event.to_string();
+        if !before.contains(&text) && !now.contains(&text) {
+            (self.progress)(&event);
+        }
+        now.insert(text);
+    }
+}
+
+fn look(classifier: &Classifier, file: &Found) -> Result<Seen> {
+    let bytes = file.read()?;
+    let prediction = classifier.classify(&file.path.display().to_string(), &bytes)?;
+    Ok(Seen { image: Digest::of(&bytes), bytes, prediction })
+}
+
+fn lock(config: &EdgeConfig) -> Result<File> {
+    let path = config.state.join("lock");
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(models::Error::io("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { path }),
+        Err(TryLockError::Error(e)) => Err(models::Error::io("lock", &path)(e).into()),
+    }
+}
+
+fn generator(seed: Option<u64>) -> Result<ChaCha8Rng> {
+    let entropy = |e: rand::rngs::SysError| Error::Config {
+        what: "audit_seed".into(),
+        reason: format!("the system gives no entropy, so set a seed: {e}"),
+    };
+    seed.map_or_else(|| ChaCha8Rng::try_from_rng(&mut SysRng).map_err(entropy), |s| Ok(ChaCha8Rng::seed_from_u64(s)))
+}
+
+#[cfg(test)]
+mod tests;

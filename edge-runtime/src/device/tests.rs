@@ -1,0 +1,194 @@
+use std::path::Path;
+
+use models::{CollectionPolicy, bundle::MANIFEST, segment, sync as names};
+
+use super::*;
+use crate::fixture::{self, TestResult};
+
+/// A source, a state, a remote and a bundle in one folder.
+struct Bed(tempfile::TempDir);
+
+impl Bed {
+    fn new(audit_probability: f64) -> Result<Self, Box<dyn std::error::Error>> {
+        let bed = Self(tempfile::tempdir()?);
+        for folder in ["images", "remote"] {
+            fs::create_dir(bed.path().join(folder))?;
+        }
+        fixture::bundle(&bed.path().join("bundle"), |manifest, _| {
+            manifest.collection = CollectionPolicy { confident_per_class: 3, audit_probability };
+        })?;
+        Ok(bed)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn config(&self) -> EdgeConfig {
+        let folder = |name: &str| self.path().join(name);
+        EdgeConfig {
+            device: "cam-1".into(),
+            source: folder("images"),
+            state: folder("state"),
+            remote: folder("remote"),
+            channel: "stable".into(),
+            poll_seconds: 0.01,
+            seal_after_samples: 8,
+            seal_after_mebibytes: 64,
+            audit_seed: Some(5),
+            bundle: Some(folder("bundle")),
+        }
+    }
+
+    fn add(&self, numbers: std::ops::Range<u32>) -> TestResult {
+        for i in numbers {
+            fs::write(self.path().join(format!("images/{i:03}.png")), fixture::png(i)?)?;
+        }
+        Ok(())
+    }
+
+    fn run(&self) -> Result<(Summary, Vec<Event>)> {
+        let mut events = Vec::new();
+        let stop = AtomicBool::new(false);
+        let summary = run(&self.config(), Mode::Once, &stop, &mut |e| events.push(e.clone()))?;
+        Ok((summary, events))
+    }
+
+    fn journal(&self) -> Result<Vec<Entry>, Box<dyn std::error::Error>> {
+        let text = fs::read_to_string(self.path().join("state/predictions.jsonl"))?;
+        Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    }
+
+    /// The samples of all segments in the remote.
+    fn uploaded(&self) -> Result<Vec<Sample>, Box<dyn std::error::Error>> {
+        let mut samples = Vec::new();
+        for entry in fs::read_dir(self.path().join("remote/segments/cam-1"))? {
+            let path = entry?.path();
+            let digest = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().parse()?;
+            samples.extend(segment::read(&path, digest)?);
+        }
+        Ok(samples)
+    }
+}
+
+#[test]
+fn every_image_is_journaled_once_and_what_was_kept_is_uploaded() -> TestResult {
+    let bed = Bed::new(0.3)?;
+    bed.add(0..20)?;
+    fs::copy(bed.path().join("images/004.png"), bed.path().join("images/copy.png"))?;
+    let png = fixture::png(99)?;
+    fs::write(bed.path().join("images/cut.png"), &png[..png.len() / 2])?;
+
+    let (summary, events) = bed.run()?;
+    let counted = summary.counters;
+    assert_eq!((counted.classified, counted.duplicates, counted.unreadable), (21, 1, 1));
+    let skipped = |e: &Event| matches!(e, Event::Unreadable { source, .. } if source == "cut.png");
+    assert_eq!(events.iter().filter(|e| skipped(e)).count(), 1);
+    let journal = bed.journal()?;
+    let sources: Vec<String> = (0..20).map(|i| format!("{i:03}.png")).chain(["copy.png".into()]).collect();
+    assert_eq!(journal.iter().map(|e| e.source.clone()).collect::<Vec<_>>(), sources);
+
+    let uploaded = bed.uploaded()?;
+    let kept: Vec<&Entry> = journal.iter().filter(|e| !e.kept.is_empty()).collect();
+    assert_eq!(uploaded.len(), kept.len());
+    assert!(counted.confident > 0 && counted.audit > 0 && counted.over_quota > 0, "{counted:?}");
+    for sample in &uploaded {
+        let entry = kept.iter().find(|e| e.image == sample.record.image).ok_or("not in the journal")?;
+        assert_eq!((&entry.kept, entry.bundle), (&sample.record.reasons, sample.record.bundle));
+    }
+    let status: DeviceStatus =
+        serde_json::from_slice(&fs::read(bed.path().join("remote").join(names::device_status("cam-1")))?)?;
+    assert_eq!((status.counters, status.backlog, status.sequence), (counted, summary.backlog, 1));
+
+    // A restart classifies only what is new; the shares that are spent stay spent.
+    bed.add(20..24)?;
+    let (again, _) = bed.run()?;
+    assert_eq!(again.counters.classified, 4);
+    assert_eq!(bed.journal()?.len(), 25);
+    let confident = |e: &&Entry| e.kept.iter().any(|r| matches!(r, models::Reason::Confident { .. }));
+    for class in 0..3 {
+        assert!(bed.journal()?.iter().filter(confident).filter(|e| e.class == class).count() <= 3);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_missing_remote_ends_once_but_loses_nothing() -> TestResult {
+    let bed = Bed::new(1.0)?;
+    bed.add(0..3)?;
+    fs::remove_dir(bed.path().join("remote"))?;
+    let error = bed.run().err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("remote"), "{error}");
+    assert_eq!(bed.journal()?.len(), 3);
+    fs::create_dir(bed.path().join("remote"))?;
+    assert_eq!(bed.run()?.0.backlog, 1);
+    assert_eq!(bed.uploaded()?.len(), 3);
+    Ok(())
+}
+
+#[test]
+fn takes_a_new_bundle_over_while_it_runs_and_stops_when_told() -> TestResult {
+    let bed = Bed::new(0.0)?;
+    bed.add(0..2)?;
+    let next = fixture::bundle(&bed.path().join("next"), |manifest, _| manifest.sequence = 2)?;
+    let publish = || -> TestResult {
+        let remote = bed.path().join("remote");
+        fs::create_dir_all(remote.join(format!("bundles/{}", next.digest())))?;
+        for file in next.file_names() {
+            fs::copy(next.folder().join(file), remote.join(names::bundle_file(next.digest(), file)))?;
+        }
+        fs::create_dir_all(remote.join("channels"))?;
+        let pointer = format!(r#"{{"bundle":"{}","sequence":2}}"#, next.digest());
+        Ok(fs::write(remote.join(names::channel("stable")), pointer)?)
+    };
+    let (stop, mut problem) = (AtomicBool::new(false), Ok(()));
+    let mut bundles = Vec::new();
+    run(&bed.config(), Mode::Forever, &stop, &mut |event| match event {
+        Event::Serving { sequence, .. } => {
+            bundles.push(*sequence);
+            if *sequence == 2 {
+                problem = bed.add(2..4);
+            }
+        }
+        Event::Classified { source, .. } if source == "001.png" => problem = publish(),
+        Event::Classified { source, .. } if source == "003.png" => stop.store(true, Ordering::SeqCst),
+        _ => {}
+    })?;
+    problem?;
+    assert_eq!(bundles, [1, 2]);
+    let judged: Vec<u64> = bed.journal()?.iter().map(|e| e.sequence).collect();
+    assert_eq!(judged, [1, 1, 2, 2]);
+    let slot = bed.path().join("state/bundles").join(next.digest().to_string());
+    assert_eq!(Digest::of_file(&slot.join(MANIFEST))?, next.digest());
+    Ok(())
+}
+
+#[test]
+fn a_state_folder_serves_one_device() -> TestResult {
+    let bed = Bed::new(0.0)?;
+    bed.add(0..1)?;
+    let (stop, mut second) = (AtomicBool::new(false), None);
+    run(&bed.config(), Mode::Once, &stop, &mut |event| {
+        if matches!(event, Event::Classified { .. }) {
+            second = Some(bed.run().map(drop));
+        }
+    })?;
+    assert!(matches!(second, Some(Err(Error::InUse { .. }))), "{second:?}");
+    Ok(())
+}
+
+#[test]
+fn a_lasting_trouble_is_told_once() -> TestResult {
+    let bed = Bed::new(0.0)?;
+    fs::remove_dir(bed.path().join("remote"))?;
+    let (stop, mut troubles) = (AtomicBool::new(false), 0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(200));
+            stop.store(true, Ordering::SeqCst);
+        });
+        run(&bed.config(), Mode::Forever, &stop, &mut |e| troubles += u32::from(matches!(e, Event::Trouble { .. })))
+    })?;
+    assert_eq!(troubles, 1);
+    Ok(())
+}

@@ -1,0 +1,127 @@
+use std::path::PathBuf;
+
+use models::Digest;
+
+/// What can go wrong on a device.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file, a bundle or a message is not as it should be.
+    #[error(transparent)]
+    Models(#[from] models::Error),
+
+    /// The engine refuses a graph, or fails to run it.
+    #[error("cannot run {model}: {reason}")]
+    Engine {
+        /// The graph's file, or how else it is known.
+        model: String,
+        /// The engine's reason.
+        reason: String,
+    },
+
+    /// A graph's input or output is not what a bundle's must be.
+    #[error("{model} does not fit: expected {expected}, found {found}")]
+    Shape {
+        /// The graph's file, or how else it is known.
+        model: String,
+        /// What it should have.
+        expected: String,
+        /// What it has.
+        found: String,
+    },
+
+    /// A network answers an image with something that is no number.
+    #[error("the network answers {image} with logits that are no finite numbers: {logits:?}")]
+    NotFinite {
+        /// The image.
+        image: String,
+        /// The answer.
+        logits: Vec<f32>,
+    },
+
+    /// A bundle does not compute here what it computed where it was trained.
+    #[error(
+        "{} fails its golden vector {index}: expected class {expected}, found {found}; logits differ by up to \
+         {difference:.2e} where {:.0e} is allowed",
+        bundle.display(),
+        models::tolerance::CROSS_ENGINE.bound
+    )]
+    Golden {
+        /// The bundle's folder.
+        bundle: PathBuf,
+        /// Which vector, from 0.
+        index: usize,
+        /// Class of the golden logits.
+        expected: usize,
+        /// Class of the logits computed here.
+        found: usize,
+        /// The largest difference of two logits.
+        difference: f64,
+    },
+
+    /// A bundle's manifest carries another sequence number than the pointer to it.
+    #[error("bundle {} is not what its channel promises: expected sequence {expected}, found {found}", bundle.short())]
+    Sequence {
+        /// The bundle.
+        bundle: Digest,
+        /// The pointer's number.
+        expected: u64,
+        /// The manifest's number.
+        found: u64,
+    },
+
+    /// The store shared with the workstation cannot be used at the moment.
+    #[error("cannot {action} {name:?} in the remote: {source}")]
+    Remote {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The object, or the remote itself.
+        name: String,
+        /// The store's reason.
+        source: object_store::Error,
+    },
+
+    /// An object that another one refers to is not in the remote.
+    #[error("{name:?} is not in the remote, though {because}")]
+    Missing {
+        /// The object.
+        name: String,
+        /// What says that it is there.
+        because: String,
+    },
+
+    /// The configuration cannot be used.
+    #[error("{what}: {reason}")]
+    Config {
+        /// The file or the setting.
+        what: String,
+        /// What is wrong and what would do.
+        reason: String,
+    },
+
+    /// Another process uses the state folder.
+    #[error("{} is in use: another device runs with this state folder", path.display())]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+
+    /// There is nothing to classify with.
+    #[error("no bundle: channel {channel:?} of {} names none that this device takes, and none was given", remote.display())]
+    NoBundle {
+        /// The remote.
+        remote: PathBuf,
+        /// The channel.
+        channel: String,
+    },
+}
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Whether the cause lies in a disk or a connection, so that the same step may succeed later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Remote { .. } | Self::Missing { .. } | Self::Models(models::Error::Io { .. }))
+    }
+}

@@ -1,0 +1,121 @@
+//! What a running device tells of itself.
+
+use std::fmt;
+
+use models::{Digest, Reason, sync::Counters};
+use serde::Serialize;
+
+/// Something that happened. As JSON, `event` names the kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// There is no bundle yet; the device waits for its channel to name one.
+    Waiting {
+        /// The channel.
+        channel: String,
+    },
+    /// From now on this bundle serves.
+    Serving {
+        /// The bundle.
+        bundle: Digest,
+        /// Its sequence number.
+        sequence: u64,
+    },
+    /// A bundle of the channel is not taken over.
+    Refused {
+        /// The bundle.
+        bundle: Digest,
+        /// Why.
+        why: String,
+    },
+    /// An image was classified.
+    Classified {
+        /// Its name at the source.
+        source: String,
+        /// The most probable label.
+        label: String,
+        /// Its calibrated probability.
+        confidence: f64,
+        /// Why the image was kept; empty if it was not.
+        kept: Vec<Reason>,
+    },
+    /// An image file cannot be read and is skipped for good.
+    Unreadable {
+        /// Its name at the source.
+        source: String,
+        /// Why.
+        why: String,
+    },
+    /// A sample was worth keeping, but the disk refused it.
+    NotKept {
+        /// Its name at the source.
+        source: String,
+        /// Why.
+        why: String,
+    },
+    /// Kept samples became a segment.
+    Sealed {
+        /// The segment.
+        segment: Digest,
+        /// Samples in it.
+        samples: usize,
+    },
+    /// A segment is in the remote.
+    Uploaded {
+        /// The segment.
+        segment: Digest,
+    },
+    /// The workstation has a segment; the local copy is deleted.
+    Receipted {
+        /// The segment.
+        segment: Digest,
+    },
+    /// Something failed that the next pass tries again, as when the remote cannot be reached. Told once, until it
+    /// changes.
+    Trouble {
+        /// What.
+        why: String,
+    },
+    /// The device stops.
+    Stopped {
+        /// What it counted since it started.
+        counters: Counters,
+        /// Segments without a receipt.
+        backlog: usize,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting { channel } => write!(f, "waiting for channel {channel} to name a bundle"),
+            Self::Serving { bundle, sequence } => write!(f, "serving bundle {} (sequence {sequence})", bundle.short()),
+            Self::Refused { bundle, why } => write!(f, "refused bundle {}: {why}", bundle.short()),
+            Self::Classified { source, label, confidence, kept } => {
+                let kept: Vec<&str> = kept.iter().map(reason_name).collect();
+                let kept = if kept.is_empty() { String::new() } else { format!(", kept: {}", kept.join(", ")) };
+                write!(f, "{source}: {label} {:.1} %{kept}", 100.0 * confidence)
+            }
+            Self::Unreadable { source, why } => write!(f, "skipped {source}: {why}"),
+            Self::NotKept { source, why } => write!(f, "could not keep {source}: {why}"),
+            Self::Sealed { segment, samples } => write!(f, "sealed segment {} of {samples} samples", segment.short()),
+            Self::Uploaded { segment } => write!(f, "uploaded segment {}", segment.short()),
+            Self::Receipted { segment } => write!(f, "segment {} is receipted, copy deleted", segment.short()),
+            Self::Trouble { why } => write!(f, "will try again: {why}"),
+            Self::Stopped { counters: c, backlog } => write!(
+                f,
+                "stopped: {} classified, {} kept as confident, {} for audit, {} over quota, {} duplicates, \
+                 {} unreadable, {backlog} segments without a receipt",
+                c.classified, c.confident, c.audit, c.over_quota, c.duplicates, c.unreadable
+            ),
+        }
+    }
+}
+
+fn reason_name(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Confident { .. } => "confident",
+        Reason::Audit { .. } => "audit",
+    }
+}

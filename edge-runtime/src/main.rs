@@ -1,0 +1,7 @@
+//! The program `flywheel-edge`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    edge_runtime::cli::main(std::env::args_os())
+}

@@ -1,0 +1,5 @@
+//! Where images come from.
+
+mod folder;
+
+pub use folder::{Failure, Folder, Found};

@@ -1,0 +1,91 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use models::{LabelSet, durable};
+use serde::Serialize;
+use trainer::data::folder;
+
+use super::{print, print_json};
+use crate::project::ProjectConfig;
+
+const TEMPLATE: &str = include_str!("init.toml");
+const UNLABELED: &str = "unlabeled";
+const TEST: &str = "test";
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Expects DIR/CLASS/*.jpg or *.png, one sub-folder a class with a few images each. Images without labels may be in \
+DIR/unlabeled or elsewhere, a test set of its own in DIR/test/CLASS. The configuration says what each setting does; \
+docs/configuration.md lists all of them.
+
+Examples:
+  flywheel init images
+  flywheel init images --unlabeled /data/camera --size 48 --config camera.toml")]
+pub(super) struct InitArgs {
+    /// Folder of labeled images, one sub-folder a class
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Folder of images without labels [default: DIR/unlabeled if it exists]
+    #[arg(long, value_name = "FOLDER")]
+    unlabeled: Option<PathBuf>,
+    /// Side of the network's square input in pixels
+    #[arg(long, default_value_t = 32)]
+    size: u32,
+    /// Configuration to write; one that exists is kept
+    #[arg(long, value_name = "FILE", default_value = "flywheel.toml")]
+    config: PathBuf,
+    /// Print the result as JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Output {
+    config: PathBuf,
+    labels: LabelSet,
+}
+
+pub(super) fn run(args: InitArgs) -> Result<()> {
+    ensure!(!args.config.exists(), "{} exists already; delete it or name another by --config", args.config.display());
+    let exists = |name: &str| Some(args.folder.join(name)).filter(|path| path.is_dir());
+    let unlabeled = args.unlabeled.clone().or_else(|| exists(UNLABELED));
+    if let Some(path) = &unlabeled {
+        ensure!(path.is_dir(), "{} is not a folder; expected one with images", path.display());
+    }
+    let labels = folder::classes(&args.folder, &[UNLABELED, TEST])?;
+    let setting = |key: &str, path: Option<PathBuf>| -> Result<String> {
+        match path {
+            Some(path) => Ok(format!("{key} = {}", quoted(&path, &args.config)?)),
+            None => Ok(format!("# {key} = \"...\"")),
+        }
+    };
+    let text = TEMPLATE
+        .replace("{labeled}", &setting("labeled", Some(args.folder.clone()))?)
+        .replace("{unlabeled}", &setting("unlabeled", unlabeled)?)
+        .replace("{test}", &setting("test", exists(TEST))?)
+        .replace("{size}", &args.size.to_string())
+        .replace("{labels}", &labels.names().join(", "));
+    ProjectConfig::parse(&text).context("the configuration to be written is not valid")?;
+    durable::write(&args.config, text.as_bytes())?;
+    if args.json {
+        return print_json(&Output { config: args.config, labels });
+    }
+    print(&format!(
+        "wrote {} for {} classes: {}\nnext: flywheel round --config {0}",
+        args.config.display(),
+        labels.len(),
+        labels.names().join(", ")
+    ))
+}
+
+/// A path as a TOML string, from the folder of the configuration file.
+fn quoted(path: &Path, config: &Path) -> Result<String> {
+    let folder = config.parent().filter(|folder| *folder != Path::new(""));
+    let path = match folder {
+        None => path.to_owned(),
+        Some(_) => std::path::absolute(path)?,
+    };
+    Ok(toml::Value::String(path.to_string_lossy().into_owned()).to_string())
+}

@@ -1,0 +1,120 @@
+//! The program `flywheel`.
+
+mod config_page;
+mod demo;
+mod eval;
+mod export;
+mod init;
+mod round;
+mod train;
+
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use edge_runtime::cli::EdgeCommand;
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+/// Keeps an image classifier on edge devices learning from what the devices see.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flywheel",
+    version,
+    propagate_version = true,
+    after_help = "\
+A first look:  flywheel demo
+Your images:   flywheel init images && flywheel round
+Then:          flywheel edge run --config edge.toml   (the same program as flywheel-edge)"
+)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole loop on embedded handwritten digits: two rounds, two devices, a report
+    Demo(demo::DemoArgs),
+    /// Write a starting configuration for a folder of images
+    Init(init::InitArgs),
+    /// Train a model, or go on with a run that was stopped
+    Train(train::TrainArgs),
+    /// Measure a model on the project's test set
+    Eval(eval::EvalArgs),
+    /// Write a trained model as a bundle for devices
+    Export(export::ExportArgs),
+    /// Run the next round: ingest, relabel, train, export, gate, publish
+    Round(round::RoundArgs),
+    /// Everything a device does, as the program flywheel-edge
+    #[command(subcommand)]
+    Edge(EdgeCommand),
+    /// Print the page that documents every key of the configuration files
+    ConfigPage,
+}
+
+/// Options of every command that works on a project.
+#[derive(Debug, Args)]
+struct ProjectArgs {
+    /// The project's configuration
+    #[arg(long, value_name = "FILE", default_value = "flywheel.toml")]
+    config: PathBuf,
+    /// Print the result as JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Parses the arguments, the program's name first, and runs the command.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let program = match Program::try_parse_from(args) {
+        Ok(program) => program,
+        Err(e) => {
+            // Also the way of --help and --version, which succeed.
+            let _ = e.print();
+            return ExitCode::from(e.exit_code().clamp(0, 255) as u8);
+        }
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match program.command {
+        Command::Edge(command) => return edge_runtime::cli::execute(command),
+        Command::Demo(args) => demo::run(args),
+        Command::Init(args) => init::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Round(args) => round::run(args),
+        Command::ConfigPage => print(&config_page::markdown()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {}", message(&e));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with its causes, each said once: our libraries' messages already end with their cause.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{separator}{cause}");
+        }
+    }
+    text
+}
+
+fn print(text: &str) -> Result<()> {
+    Ok(writeln!(std::io::stdout().lock(), "{}", text.trim_end())?)
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+fn percent(fraction: f64) -> String {
+    format!("{:.1} %", 100.0 * fraction)
+}

@@ -1,0 +1,57 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+use trainer::{Classifier, evaluate::Evaluation, fit::MODEL_FILE};
+
+use super::{ProjectArgs, percent, print, print_json};
+use crate::{
+    progress::Progress,
+    project::{Project, ProjectData},
+    steps,
+};
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The run's folder gets config.toml (every setting as it was understood), metrics.jsonl (losses, accuracies, speed), \
+checkpoint.safetensors and, at the end, model.safetensors. Ctrl-C or a power cut loses nothing: the same command goes \
+on, with the same result as an uninterrupted run.
+
+Examples:
+  flywheel train
+  flywheel train --config cats.toml --run first-try")]
+pub(super) struct TrainArgs {
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// Name of the run
+    #[arg(long, default_value = "train")]
+    run: String,
+}
+
+#[derive(Serialize)]
+struct Output {
+    model: PathBuf,
+    labeled_images: usize,
+    unlabeled_images: usize,
+    test: Evaluation,
+}
+
+pub(super) fn run(args: TrainArgs) -> Result<()> {
+    let project = Project::open(&args.project.config)?;
+    let data = ProjectData::load(&project)?.training(&project, Vec::new());
+    let config = project.config();
+    let folder = project.run_folder(&args.run);
+    let weights = steps::train::train(&args.run, &config.train, &config.network, &data, &folder, &Progress::default())?;
+    let output = Output {
+        model: folder.join(MODEL_FILE),
+        labeled_images: data.labeled.len(),
+        unlabeled_images: data.unlabeled.len(),
+        test: Classifier::new(&weights, config.train.device)?.evaluate(&data.test),
+    };
+    if args.project.json {
+        return print_json(&output);
+    }
+    print(&format!("{}: test accuracy {}", output.model.display(), percent(output.test.accuracy)))
+}

@@ -1,0 +1,25 @@
+//! The workstation's one command: train, export, run rounds, show the whole loop.
+//!
+//! This crate composes the others and is thin: each of [`steps`] takes files or values in and gives files or values
+//! out, [`round`] puts them in order, and [`demo`] plays a whole project with two devices on embedded data.
+//!
+//! ```text
+//! ingest -> relabel -> train -> export -> gate -> publish
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`project`] | the configuration, the folders, the images |
+//! | [`steps`] | one step of a round each |
+//! | [`round`] | a whole round, resumable, with its record |
+//! | [`demo`], [`report`] | the loop end to end on real digits, and its page |
+//! | [`cli`] | the commands |
+
+pub mod cli;
+pub mod demo;
+pub mod interrupt;
+pub mod progress;
+pub mod project;
+pub mod report;
+pub mod round;
+pub mod steps;

@@ -1,0 +1,95 @@
+//! What a person sees of long work: bars while it runs, a line when it is done. All of it goes to stderr.
+
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use trainer::{fit::Event, metrics::Record};
+
+/// A place for bars and lines.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    bars: MultiProgress,
+}
+
+impl Progress {
+    /// Prints a line above the bars.
+    pub fn line(&self, text: impl AsRef<str>) {
+        if self.bars.is_hidden() {
+            eprintln!("{}", text.as_ref());
+        } else {
+            // Without a terminal there is nothing that could fail to show it.
+            let _ = self.bars.println(text);
+        }
+    }
+
+    /// A spinner for work of unknown length; it disappears when dropped.
+    pub fn spinner(&self, text: impl Into<String>) -> Spinner {
+        let bar = self.bars.add(ProgressBar::new_spinner().with_message(text.into()));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Spinner { bar }
+    }
+
+    /// A bar for a training run.
+    pub fn training(&self, name: &str, steps: u64) -> TrainingBar {
+        let style = ProgressStyle::with_template("{prefix:>14} {bar:30} {pos}/{len} steps, {eta} left  {wide_msg}");
+        let bar = ProgressBar::new(steps).with_prefix(name.to_owned());
+        let bar = self.bars.add(style.map_or(bar.clone(), |style| bar.with_style(style)));
+        TrainingBar { bar, speed: String::new(), accuracy: String::new() }
+    }
+}
+
+/// A spinner that disappears when dropped.
+#[derive(Debug)]
+pub struct Spinner {
+    bar: ProgressBar,
+}
+
+impl Spinner {
+    /// Changes its text.
+    pub fn text(&self, text: impl Into<String>) {
+        self.bar.set_message(text.into());
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// The bar of a training run; it disappears when dropped.
+#[derive(Debug)]
+pub struct TrainingBar {
+    bar: ProgressBar,
+    speed: String,
+    accuracy: String,
+}
+
+impl TrainingBar {
+    /// Takes in what happened.
+    pub fn update(&mut self, event: &Event) {
+        match event {
+            Event::Resumed(step) => {
+                self.bar.set_position(*step);
+                self.bar.reset_eta();
+            }
+            Event::Step(step) => self.bar.set_position(*step),
+            Event::Logged(Record::Train(record)) => {
+                self.speed = format!("loss {:.3}, {:.0} images/s", record.total, record.images_per_second);
+            }
+            Event::Logged(Record::Evaluation(record)) => {
+                let test = record.test.map(|test| format!(", test {:.1} %", 100.0 * test.accuracy));
+                self.accuracy = test.unwrap_or_default();
+            }
+        }
+        if let Event::Logged(_) = event {
+            self.bar.set_message(format!("{}{}", self.speed, self.accuracy));
+        }
+    }
+}
+
+impl Drop for TrainingBar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

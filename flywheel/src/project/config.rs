@@ -1,0 +1,160 @@
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use models::{CollectionPolicy, Preprocessing};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use trainer::config::{NetworkConfig, TrainConfig};
+
+/// A project, as in `flywheel.toml`. Relative paths start at the folder of that file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectConfig {
+    /// Where the images are.
+    pub data: DataConfig,
+    /// How an image file becomes the network's input, here and on every device.
+    pub preprocessing: Preprocessing,
+    /// Size of the network.
+    #[serde(default)]
+    pub network: NetworkConfig,
+    /// Training.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// From logits to probabilities and pseudo-labels.
+    #[serde(default)]
+    pub calibration: CalibrationConfig,
+    /// Which samples devices keep.
+    #[serde(default)]
+    pub collection: CollectionPolicy,
+    /// When a new model may go out.
+    #[serde(default)]
+    pub gate: GateConfig,
+    /// Where things are kept.
+    #[serde(default)]
+    pub store: StoreConfig,
+}
+
+/// Where the images are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Folder of labeled images: one sub-folder a class, `FOLDER/CLASS/*.jpg` or `*.png`.
+    pub labeled: PathBuf,
+    /// Folder of images without labels, in any depth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlabeled: Option<PathBuf>,
+    /// Folder of labeled images that are only measured on: the frozen test set. Without one, a part of the labeled
+    /// images is set aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<PathBuf>,
+    /// Fraction of the labeled images to set aside as test set if there is no `test` folder. An image's own digest decides,
+    /// so that it stays on its side when others are added.
+    #[serde(default = "test_fraction")]
+    pub test_fraction: f64,
+    /// Changes which images are set aside.
+    #[serde(default)]
+    pub split_seed: u64,
+}
+
+fn test_fraction() -> f64 {
+    0.2
+}
+
+/// From logits to probabilities and pseudo-labels.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CalibrationConfig {
+    /// Precision that a class's pseudo-labels should have: its threshold is the lowest confidence above which the
+    /// calibrated confidences of unlabeled images average to this.
+    pub precision: f64,
+    /// No threshold is lower than this confidence.
+    pub lowest_threshold: f64,
+}
+
+impl Default for CalibrationConfig {
+    fn default() -> Self {
+        Self { precision: 0.99, lowest_threshold: 0.9 }
+    }
+}
+
+/// When a new model may go out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GateConfig {
+    /// Fraction of the test set by which a new model might be worse than the current one and still go out: the lower end of
+    /// the one-sided 95 % interval of the difference must not be below minus this.
+    pub margin: f64,
+}
+
+impl Default for GateConfig {
+    fn default() -> Self {
+        Self { margin: 0.02 }
+    }
+}
+
+/// Where things are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// Folder for everything that training and rounds make.
+    pub folder: PathBuf,
+    /// Folder shared with the devices, as on a network drive.
+    pub remote: PathBuf,
+    /// Channel that models are published on.
+    pub channel: String,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { folder: "flywheel".into(), remote: "remote".into(), channel: "stable".into() }
+    }
+}
+
+impl ProjectConfig {
+    /// Reads a configuration and checks every value.
+    ///
+    /// # Errors
+    /// With the key, what was expected and what was found; unknown keys are errors.
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text)?;
+        config.train.clone().validate()?;
+        let fractions = [
+            ("data.test_fraction", config.data.test_fraction),
+            ("calibration.precision", config.calibration.precision),
+            ("calibration.lowest_threshold", config.calibration.lowest_threshold),
+            ("collection.audit_probability", config.collection.audit_probability),
+            ("gate.margin", config.gate.margin),
+        ];
+        for (key, value) in fractions {
+            ensure!((0.0..=1.0).contains(&value), "{key} = {value}: expected a number from 0 to 1");
+        }
+        let channel = &config.store.channel;
+        ensure!(
+            models::sync::is_device_name(channel),
+            "store.channel = {channel:?}: expected 1 to 64 of a-z, A-Z, 0-9, - and _"
+        );
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALLEST: &str = "[data]\nlabeled = 'images'\n[preprocessing]\ncolor = 'rgb'\nheight = 32\nwidth = 32\n";
+
+    #[test]
+    fn unknown_and_senseless_settings_are_errors_that_name_the_key() {
+        assert!(ProjectConfig::parse(SMALLEST).is_ok_and(|c| c.train.batch == 64));
+        for (addition, said) in [
+            ("[train]\nlearning_rat = 0.1", "learning_rat"),
+            ("[train.remixmatch]\nmixup_alpha = 0.0", "train.remixmatch.mixup_alpha"),
+            ("[train]\nbatch = 30", "train.batch"),
+            ("[gate]\nmargin = 2.0", "gate.margin"),
+            ("[store]\nchannel = '../x'", "store.channel"),
+        ] {
+            let error = ProjectConfig::parse(&format!("{SMALLEST}{addition}")).err().map(|e| format!("{e:#}"));
+            assert!(error.as_ref().is_some_and(|e| e.contains(said)), "{error:?} does not say {said:?}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A project: one configuration file, one folder for everything made from it.
+//!
+//! ```text
+//! flywheel.toml                    the configuration
+//! FOLDER/runs/NAME/                a training run: settings, log, checkpoint, model
+//! FOLDER/bundles/round-N/          what round N exported
+//! FOLDER/segments/DEVICE/*.tar     what the devices sent, verified
+//! FOLDER/rounds/round-N.json       the record of round N
+//! REMOTE/                          the store shared with the devices
+//! ```
+
+mod config;
+mod data;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+pub use config::{CalibrationConfig, DataConfig, GateConfig, ProjectConfig, StoreConfig};
+pub use data::ProjectData;
+
+/// A project on disk.
+#[derive(Clone, Debug)]
+pub struct Project {
+    config: ProjectConfig,
+    /// The folder of the configuration file, which relative paths start at.
+    root: PathBuf,
+}
+
+impl Project {
+    /// Opens the project of a configuration file.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or says what makes no sense; the error names the key.
+    pub fn open(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}; `flywheel init` writes one", path.display()))?;
+        let config = ProjectConfig::parse(&text).with_context(|| format!("in {}", path.display()))?;
+        let root = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { config, root })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ProjectConfig {
+        &self.config
+    }
+
+    /// A path of the configuration, from where the program runs.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Folder of a training run.
+    pub fn run_folder(&self, name: &str) -> PathBuf {
+        self.folder("runs").join(name)
+    }
+
+    /// Folder of a round's bundle.
+    pub fn bundle_folder(&self, round: u32) -> PathBuf {
+        self.folder("bundles").join(round_name(round))
+    }
+
+    /// Folder of the segments that came in.
+    pub fn segments_folder(&self) -> PathBuf {
+        self.folder("segments")
+    }
+
+    /// Folder of the rounds' records.
+    pub fn rounds_folder(&self) -> PathBuf {
+        self.folder("rounds")
+    }
+
+    /// The store shared with the devices.
+    pub fn remote_folder(&self) -> PathBuf {
+        self.path(&self.config.store.remote)
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.path(&self.config.store.folder).join(name)
+    }
+}
+
+/// What a round is called in file names.
+pub fn round_name(round: u32) -> String {
+    format!("round-{round}")
+}

@@ -1,0 +1,38 @@
+//! The page that tells a person how the loop went: one HTML file that needs nothing else.
+//!
+//! [`html`] turns plain numbers into a page with its style, charts and images inside it. It refers to nothing
+//! outside itself, runs no script, follows the reader's light or dark setting, and can be read on a phone or aloud.
+//!
+//! | module | what it draws |
+//! |---|---|
+//! | `data` | what a caller fills in |
+//! | `page` | the document and the order of its sections |
+//! | `summary`, `trend` | headline numbers, the table of rounds, accuracy by round |
+//! | `curves` | learning curves of each run |
+//! | `round` | what one round did, from the three below |
+//! | `confusion`, `reliability`, `gallery` | the test set by class, the probabilities, the collected images |
+//! | `chart` | marks on two axes as SVG; the only file that names plotters |
+//! | `format` | numbers as text |
+
+mod chart;
+mod confusion;
+mod curves;
+mod data;
+mod format;
+mod gallery;
+mod page;
+mod reliability;
+mod round;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod trend;
+
+pub use data::{CollectedSample, Curve, Fact, ImageFormat, Page, Reference, RoundSection, Run};
+
+/// The whole page as one HTML document.
+///
+/// Every text in it is escaped. Numbers that are not finite are written as `n/a` and left out of charts.
+pub fn html(page: &Page) -> String {
+    page::document(page).into_string()
+}

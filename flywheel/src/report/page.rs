@@ -1,0 +1,57 @@
+//! The document and the order of its sections.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::{Page, RoundSection, curves, round, summary};
+
+const STYLE: &str = include_str!("style.css");
+/// Even a text that slipped through unescaped could load nothing and run nothing.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+
+/// The whole page.
+pub(super) fn document(page: &Page) -> Markup {
+    let mut rounds: Vec<&RoundSection> = page.rounds.iter().collect();
+    rounds.sort_by_key(|round| round.round);
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                title { (page.title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { (page.title) }
+                    @if !page.facts.is_empty() {
+                        dl.facts { @for fact in &page.facts { div { dt { (fact.name) } dd { (fact.value) } } } }
+                    }
+                    (contents(page, &rounds))
+                }
+                main {
+                    (summary::section(page, &rounds))
+                    (curves::section(&page.runs))
+                    // The newest round is what a reader came for; the others wait folded.
+                    @for (age, round) in rounds.iter().rev().enumerate() { (round::section(round, age == 0)) }
+                }
+            }
+        }
+    }
+}
+
+fn contents(page: &Page, rounds: &[&RoundSection]) -> Markup {
+    html! {
+        nav aria-label="Contents" {
+            ul {
+                li { a href="#summary" { "Summary" } }
+                @if !page.runs.is_empty() { li { a href="#curves" { "Learning curves" } } }
+                @for round in rounds.iter().rev() {
+                    li { a href={ "#round-" (round.round) } { "Round " (round.round) } }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A whole round: ingest, relabel, train, export, gate, publish.
+//!
+//! Every step can be cut off and repeated. What a round trains on is written down before it starts, so that a round that
+//! goes on after an interruption trains on the same images although more came in since.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use anyhow::{Context, Result};
+use edge_runtime::sync::Remote;
+use jiff::Timestamp;
+use models::{Bundle, Digest, Weights, durable};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use trainer::{Classifier, fit::MODEL_FILE};
+
+use crate::{
+    interrupt,
+    progress::Progress,
+    project::{Project, ProjectData, round_name},
+    steps::{
+        export::{Place, export},
+        gate::{self, Verdict},
+        ingest::{self, Ingested},
+        publish::publish,
+        relabel::{Choice, Relabeled, choose, relabel},
+        train::train,
+    },
+};
+
+/// What a round was and did, as in `rounds/round-N.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoundRecord {
+    /// Number of the round, from 1. Also the sequence number of its bundle.
+    pub round: u32,
+    /// When it was done.
+    pub finished: Timestamp,
+    /// The bundle that devices ran when it started.
+    pub parent: Option<Digest>,
+    /// What it trained on.
+    pub inputs: Inputs,
+    /// Root seed of its training.
+    pub seed: u64,
+    /// The bundle it made.
+    pub bundle: Digest,
+    /// Accuracy of that bundle on the frozen test set.
+    pub test_accuracy: f64,
+    /// What the gate said.
+    pub verdict: Verdict,
+    /// Whether devices were given the bundle.
+    pub published: bool,
+}
+
+/// What a round trains on besides the project's own images, as in `rounds/round-N.inputs.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inputs {
+    /// How many samples went which way.
+    pub choice: Choice,
+    /// The chosen samples.
+    pub samples: BTreeSet<Digest>,
+}
+
+/// The model that devices run.
+struct Current {
+    weights: Weights,
+    bundle: Bundle,
+}
+
+/// Runs the next round, or goes on with one that was interrupted.
+///
+/// # Errors
+/// If a file, the remote or training fails; after Ctrl-C, one that says how to go on. A model that the gate refuses is no
+/// error.
+pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
+    let config = project.config();
+    let round = records(project)?.len() as u32 + 1;
+    let name = round_name(round);
+    let remote = open_remote(project)?;
+    let data = ProjectData::load(project)?;
+    let current = current(project)?;
+
+    let spinner = progress.spinner(format!("{name}: taking segments in"));
+    report(&ingest::ingest(project, &remote, Timestamp::now())?, &name, progress);
+
+    spinner.text(format!("{name}: relabeling"));
+    let (inputs, field) = match &current {
+        Some(current) => relabel_and_choose(project, round, current, &data)?,
+        None => (Inputs::default(), Vec::new()),
+    };
+    drop(spinner);
+    if current.is_some() {
+        let Choice { chosen, audit, unsure, contradicted, .. } = inputs.choice;
+        progress.line(format!(
+            "{name}: {chosen} samples to train on; {audit} kept apart for audit, {unsure} unsure, {contradicted} contradicted"
+        ));
+    }
+
+    interrupt::check()?;
+    let pixels = field.iter().map(|sample| sample.pixels.clone()).collect();
+    let training = data.training(project, pixels);
+    let seed = config.train.seed + u64::from(round) - 1;
+    let train_config = trainer::config::TrainConfig { seed, ..config.train.clone() };
+    let weights = train(&name, &train_config, &config.network, &training, &project.run_folder(&name), progress)?;
+
+    let spinner = progress.spinner(format!("{name}: exporting, checking, judging"));
+    let parent = current.as_ref().map(|current| current.bundle.digest());
+    let place = Place { sequence: u64::from(round), parent, created: Timestamp::now() };
+    let bundle = export(project, &weights, &training, place, &project.bundle_folder(round))?;
+    let verdict = judge(project, current.as_ref(), &weights, &data)?;
+    if verdict.passed {
+        publish(&bundle, &remote, &config.store.channel)?;
+    }
+    drop(spinner);
+
+    let record = RoundRecord {
+        round,
+        finished: Timestamp::now(),
+        parent,
+        inputs,
+        seed,
+        bundle: bundle.digest(),
+        test_accuracy: bundle.report_card()?.accuracy,
+        published: verdict.passed,
+        verdict,
+    };
+    durable::write_json(&project.rounds_folder().join(format!("{name}.json")), &record)?;
+    let gone = if record.published { "published" } else { "refused" };
+    progress.line(format!(
+        "{name}: test accuracy {:.1} %, {gone} ({})",
+        100.0 * record.test_accuracy,
+        record.verdict.reason
+    ));
+    Ok(record)
+}
+
+/// The records of all finished rounds, in order.
+///
+/// # Errors
+/// If a record cannot be read.
+pub fn records(project: &Project) -> Result<Vec<RoundRecord>> {
+    let folder = project.rounds_folder();
+    let mut records = Vec::new();
+    loop {
+        let path = folder.join(format!("{}.json", round_name(records.len() as u32 + 1)));
+        if !path.exists() {
+            return Ok(records);
+        }
+        records.push(read_json(&path)?);
+    }
+}
+
+/// The remote, its folder created if it is missing.
+///
+/// # Errors
+/// If it cannot be created or opened.
+pub fn open_remote(project: &Project) -> Result<Remote> {
+    let folder = project.remote_folder();
+    durable::create_folders(&folder)?;
+    Ok(Remote::folder(&folder)?)
+}
+
+/// The bundle that devices were given last, with the weights it was made from.
+fn current(project: &Project) -> Result<Option<Current>> {
+    let Some(record) = records(project)?.into_iter().rfind(|record| record.published) else { return Ok(None) };
+    let weights = Weights::read(&project.run_folder(&round_name(record.round)).join(MODEL_FILE))?;
+    Ok(Some(Current { weights, bundle: Bundle::open(&project.bundle_folder(record.round))? }))
+}
+
+fn relabel_and_choose(
+    project: &Project,
+    round: u32,
+    current: &Current,
+    data: &ProjectData,
+) -> Result<(Inputs, Vec<Relabeled>)> {
+    let classifier = Classifier::new(&current.weights, project.config().train.device)?;
+    let calibration = &current.bundle.manifest().calibration;
+    let samples = ingest::samples(project)?;
+    let (mut relabeled, unreadable) = relabel(&classifier, calibration, &project.config().preprocessing, samples);
+
+    let path = project.rounds_folder().join(format!("{}.inputs.json", round_name(round)));
+    let inputs = if path.exists() {
+        read_json(&path)?
+    } else {
+        let labeled = data.labeled.iter().map(|(file, _)| file);
+        let known = labeled.chain(&data.unlabeled).map(|file| file.digest).collect();
+        let (chosen, choice) = choose(&relabeled, calibration, &data.test_digests(), &known);
+        let samples = chosen.into_iter().map(|candidate| candidate.sample.record.image).collect();
+        let inputs = Inputs { choice: Choice { unreadable, ..choice }, samples };
+        durable::create_folders(&project.rounds_folder())?;
+        durable::write_json(&path, &inputs)?;
+        inputs
+    };
+    relabeled.retain(|candidate| inputs.samples.contains(&candidate.sample.record.image));
+    Ok((inputs, relabeled))
+}
+
+fn judge(project: &Project, current: Option<&Current>, new: &Weights, data: &ProjectData) -> Result<Verdict> {
+    let test = data.test_images();
+    let device = project.config().train.device;
+    let new = Classifier::new(new, device)?.logits(&test.images);
+    Ok(match current {
+        None => gate::first(&new, &test.labels, data.labels.len()),
+        Some(current) => {
+            let current = Classifier::new(&current.weights, device)?.logits(&test.images);
+            gate::against(&current, &new, &test.labels, &project.config().gate)
+        }
+    })
+}
+
+fn report(ingested: &Ingested, name: &str, progress: &Progress) {
+    if ingested.segments > 0 {
+        progress.line(format!("{name}: {} segments with {} samples came in", ingested.segments, ingested.samples));
+    }
+    for refused in &ingested.refused {
+        progress.line(format!("{name}: refused a segment: {refused}"));
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not a round's record", path.display()))
+}

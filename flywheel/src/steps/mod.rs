@@ -1,0 +1,10 @@
+//! The steps of a round: files or values in, files or values out.
+
+pub mod calibrate;
+pub mod export;
+pub mod gate;
+pub mod ingest;
+pub mod publish;
+pub mod relabel;
+pub mod score;
+pub mod train;

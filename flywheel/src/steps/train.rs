@@ -1,0 +1,34 @@
+//! Training with a progress bar, stopped by Ctrl-C.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use models::Weights;
+use trainer::{
+    Outcome,
+    config::{NetworkConfig, TrainConfig},
+    data::TrainingData,
+};
+
+use crate::{interrupt, progress::Progress};
+
+/// Trains in `folder`, or goes on there.
+///
+/// # Errors
+/// Those of [`trainer::fit`]; after Ctrl-C, one that says how to go on.
+pub fn train(
+    name: &str,
+    config: &TrainConfig,
+    network: &NetworkConfig,
+    data: &TrainingData,
+    folder: &Path,
+    progress: &Progress,
+) -> Result<Weights> {
+    let mut bar = progress.training(name, config.steps);
+    match trainer::fit(config, network, data, folder, interrupt::flag(), &mut |event| bar.update(&event))? {
+        Outcome::Finished(weights) => Ok(weights),
+        Outcome::Stopped(step) => {
+            bail!("stopped at step {step} of {}; the same command goes on from there", config.steps)
+        }
+    }
+}
