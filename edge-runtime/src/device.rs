@@ -330,6 +330,7 @@ impl<'a> Device<'a> {
             bundle: classifier.digest(),
             sequence: classifier.manifest().sequence,
             counters: self.counters,
+            unsealed: self.store.open_samples(),
             backlog: self.store.sealed()?.len(),
             reported: Timestamp::now(),
         };

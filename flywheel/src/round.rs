@@ -73,6 +73,7 @@ struct Current {
 /// error.
 pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let config = project.config();
+    durable::create_folders(&project.rounds_folder())?;
     let round = records(project)?.len() as u32 + 1;
     let name = round_name(round);
     let remote = open_remote(project)?;
@@ -186,7 +187,6 @@ fn relabel_and_choose(
         let (chosen, choice) = choose(&relabeled, calibration, &data.test_digests(), &known);
         let samples = chosen.into_iter().map(|candidate| candidate.sample.record.image).collect();
         let inputs = Inputs { choice: Choice { unreadable, ..choice }, samples };
-        durable::create_folders(&project.rounds_folder())?;
         durable::write_json(&path, &inputs)?;
         inputs
     };

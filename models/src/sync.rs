@@ -51,6 +51,8 @@ pub struct DeviceStatus {
     pub sequence: u64,
     /// Since it started, over all bundles.
     pub counters: Counters,
+    /// Samples kept and not yet in a segment.
+    pub unsealed: usize,
     /// Segments sealed and not yet receipted.
     pub backlog: usize,
     /// When it said so.

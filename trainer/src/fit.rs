@@ -257,3 +257,119 @@ impl RunningMeans {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::ReMixMatchConfig, data::digits, metrics};
+
+    const NETWORK: NetworkConfig = NetworkConfig { depth: 10, width: 1, scales: 3 };
+
+    fn config(algorithm: Algorithm) -> TrainConfig {
+        TrainConfig {
+            algorithm,
+            steps: 7,
+            batch: 8,
+            evaluate_every: 4,
+            log_every: 3,
+            checkpoint_every: 2,
+            remixmatch: ReMixMatchConfig { strong_views: 2, ramp_steps: 4, ..Default::default() },
+            ..TrainConfig::default()
+        }
+    }
+
+    fn data() -> TrainingData {
+        let split = digits::split(1);
+        TrainingData {
+            labels: digits::labels(),
+            preprocessing: digits::preprocessing(),
+            labeled: split.labeled,
+            unlabeled: split.pool.images,
+            test: split.test,
+        }
+    }
+
+    /// Everything a run leaves but how long it took.
+    fn left(folder: &Path) -> (Weights, Vec<Record>) {
+        let mut records = metrics::read(&folder.join(METRICS_FILE)).expect("a log");
+        for record in &mut records {
+            if let Record::Train(record) = record {
+                record.images_per_second = 0.0;
+            }
+        }
+        (Weights::read(&folder.join(MODEL_FILE)).expect("a model"), records)
+    }
+
+    fn run(config: &TrainConfig, folder: &Path, stop_after: u64) -> Result<Outcome> {
+        let stop = AtomicBool::new(false);
+        fit(config, &NETWORK, &data(), folder, &stop, &mut |event| {
+            if matches!(event, Event::Step(step) if step == stop_after) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        })
+    }
+
+    #[test]
+    fn stopped_or_killed_and_resumed_equals_uninterrupted() {
+        for algorithm in [Algorithm::Supervised, Algorithm::ReMixMatch] {
+            let config = config(algorithm);
+            let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a folder")).collect();
+            let [whole, stopped, killed] = [0, 1, 2].map(|i| folders[i].path());
+            assert!(matches!(run(&config, whole, u64::MAX), Ok(Outcome::Finished(_))));
+
+            // Stopped after step 3, which is no multiple of the checkpoint interval.
+            assert!(matches!(run(&config, stopped, 3), Ok(Outcome::Stopped(3))));
+            assert!(matches!(run(&config, stopped, u64::MAX), Ok(Outcome::Finished(_))));
+            assert!(left(stopped) == left(whole), "{algorithm:?}: a stopped run ended elsewhere");
+
+            // Killed between two checkpoints: the log is ahead of the checkpoint, and its last line is torn.
+            assert!(matches!(run(&config, killed, 4), Ok(Outcome::Stopped(4))));
+            let checkpoint = std::fs::read(killed.join(CHECKPOINT_FILE)).expect("a checkpoint");
+            assert!(matches!(run(&config, killed, 6), Ok(Outcome::Stopped(6))));
+            std::fs::write(killed.join(CHECKPOINT_FILE), checkpoint).expect("written");
+            let log = std::fs::read_to_string(killed.join(METRICS_FILE)).expect("a log");
+            std::fs::write(killed.join(METRICS_FILE), log + "{\"kind\":\"tra").expect("written");
+            assert!(matches!(run(&config, killed, u64::MAX), Ok(Outcome::Finished(_))));
+            assert!(left(killed) == left(whole), "{algorithm:?}: a killed run ended elsewhere");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_another_run_or_a_damaged_checkpoint_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config(Algorithm::Supervised);
+        assert!(run(&config, folder.path(), 2).is_ok());
+        let other = TrainConfig { learning_rate: 0.1, ..config.clone() };
+        assert!(matches!(run(&other, folder.path(), 2), Err(Error::OtherRun { differs: "train", .. })));
+        let path = folder.path().join(CHECKPOINT_FILE);
+        let bytes = std::fs::read(&path).expect("a checkpoint");
+        for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).expect("written");
+            let error = run(&config, folder.path(), 2).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.contains(CHECKPOINT_FILE), "cut at {length}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_trained_is_said_before_the_first_step() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let fit = |change: &dyn Fn(&mut TrainConfig, &mut TrainingData)| {
+            let (mut config, mut data) = (config(Algorithm::ReMixMatch), data());
+            change(&mut config, &mut data);
+            let result = fit(&config, &NETWORK, &data, folder.path(), &AtomicBool::new(true), &mut |_| {});
+            result.err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        assert!(fit(&|_, data| data.unlabeled.clear()).contains("unlabeled images: expected at least one"));
+        assert!(fit(&|_, data| data.labeled = data.labeled.select(&[0])).contains("at least one of class"));
+        assert!(fit(&|_, data| data.unlabeled[3].width = 7).contains("8x7"));
+        assert!(fit(&|config, _| config.batch = 6).contains("train.batch = 6: expected a multiple of 4"));
+        let wide = |_: &mut TrainConfig, data: &mut TrainingData| {
+            data.preprocessing.width = 16;
+            for image in data.labeled.images.iter_mut().chain(&mut data.unlabeled).chain(&mut data.test.images) {
+                image.width = 16;
+                image.data = image.data.repeat(2);
+            }
+        };
+        assert!(fit(&wide).contains("rotation loss"));
+    }
+}

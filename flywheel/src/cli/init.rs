@@ -33,7 +33,7 @@ pub(super) struct InitArgs {
     /// Side of the network's square input in pixels
     #[arg(long, default_value_t = 32)]
     size: u32,
-    /// Configuration to write; one that exists is kept
+    /// Configuration to write; it must not exist yet
     #[arg(long, value_name = "FILE", default_value = "flywheel.toml")]
     config: PathBuf,
     /// Print the result as JSON on stdout

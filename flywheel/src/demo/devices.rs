@@ -85,7 +85,7 @@ impl Fleet {
             // The damaged file came with the first wave.
             let dealt_with =
                 counters.classified as usize >= field.delivered(&status.device, wave) && counters.unreadable == 1;
-            Ok(dealt_with && status.backlog == without_receipt(remote, &status.device)?)
+            Ok(dealt_with && status.unsealed == 0 && status.backlog == without_receipt(remote, &status.device)?)
         })
     }
 

@@ -1,7 +1,7 @@
 //! Marks on two axes as SVG; the only file that names plotters.
 //!
-//! A chart is drawn on a grid of [`SCALE`] units a pixel, since plotters rounds to whole units. Colours are the style
-//! sheet's: what plotters writes as a colour is only the number of an [`Ink`] and becomes a class.
+//! A chart is drawn on a grid of [`SCALE`] units a pixel, since plotters rounds to whole units. What it
+//! writes as a colour is only the mark of an [`Ink`] and becomes a class, so that the style sheet decides.
 
 use std::ops::Range;
 
@@ -16,82 +16,12 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
+use super::ink::{Ink, Shape};
+
 const SCALE: u32 = 4;
 const SIZE: (u32, u32) = (480 * SCALE, 280 * SCALE);
 /// Numbers written at an axis, at most.
 const TICKS: usize = 8;
-/// Colours that a chart tells apart before it starts over.
-const SERIES: u8 = 6;
-
-/// What a stroke or a fill stands for. Inks differ in colour and, as lines, in their dashes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ink {
-    /// Numbers and names.
-    Text,
-    /// Lines that help the eye.
-    Grid,
-    /// The paper.
-    Surface,
-    /// How far something is from where it should be.
-    Gap,
-    /// Something to compare with, by its place.
-    Reference(u8),
-    /// What the chart is about, by its place.
-    Series(u8),
-}
-
-impl Ink {
-    /// The ink of the series at `place`.
-    pub(super) fn series(place: usize) -> Self {
-        Self::Series((place % usize::from(SERIES)) as u8)
-    }
-
-    /// The ink of the reference at `place`.
-    pub(super) fn reference(place: usize) -> Self {
-        Self::Reference((place % 3) as u8)
-    }
-
-    /// Its class in the style sheet.
-    pub(super) fn class(self) -> String {
-        match self {
-            Self::Text => "ink-text".into(),
-            Self::Grid => "ink-grid".into(),
-            Self::Surface => "ink-surface".into(),
-            Self::Gap => "ink-gap".into(),
-            Self::Reference(place) => format!("ink-reference-{place}"),
-            Self::Series(place) => format!("ink-series-{place}"),
-        }
-    }
-
-    fn all() -> impl Iterator<Item = Self> {
-        [Self::Text, Self::Grid, Self::Surface, Self::Gap]
-            .into_iter()
-            .chain((0..3).map(Self::Reference))
-            .chain((0..SERIES).map(Self::Series))
-    }
-
-    fn color(self) -> RGBColor {
-        match self {
-            Self::Text => RGBColor(0, 0, 1),
-            Self::Grid => RGBColor(0, 0, 2),
-            Self::Surface => RGBColor(0, 0, 3),
-            Self::Gap => RGBColor(0, 0, 4),
-            Self::Reference(place) => RGBColor(0, 1, place),
-            Self::Series(place) => RGBColor(0, 2, place),
-        }
-    }
-}
-
-/// How a point looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
-    /// Filled circle.
-    Disc,
-    /// Empty circle.
-    Ring,
-    /// Filled triangle.
-    Triangle,
-}
 
 /// Something on a chart, in the chart's coordinates; sizes in pixels.
 #[derive(Clone, Debug)]
@@ -163,7 +93,7 @@ impl Chart {
         let mut svg = String::new();
         self.draw(&mut svg).expect("a string takes any drawing");
         for ink in Ink::all() {
-            let RGBColor(r, g, b) = ink.color();
+            let [r, g, b] = ink.mark();
             for paint in ["stroke", "fill"] {
                 let class = format!("class=\"{paint} {}\"", ink.class());
                 svg = svg.replace(&format!("{paint}=\"#{r:02X}{g:02X}{b:02X}\""), &class);
@@ -176,7 +106,7 @@ impl Chart {
     }
 
     fn draw(&self, svg: &mut String) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
-        let text = ("sans-serif", 17 * SCALE).into_font().color(&Ink::Text.color());
+        let text = ("sans-serif", 17 * SCALE).into_font().color(&color(Ink::Text));
         let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
             .margin_top(20 * SCALE)
@@ -188,8 +118,8 @@ impl Chart {
             .configure_mesh()
             .disable_x_mesh()
             .light_line_style(TRANSPARENT)
-            .bold_line_style(Ink::Grid.color().stroke_width(SCALE))
-            .axis_style(Ink::Grid.color().stroke_width(SCALE))
+            .bold_line_style(color(Ink::Grid).stroke_width(SCALE))
+            .axis_style(color(Ink::Grid).stroke_width(SCALE))
             .set_all_tick_mark_size(4 * SCALE)
             .x_desc(self.x_name)
             .axis_desc_style(text.clone())
@@ -200,18 +130,18 @@ impl Chart {
             match mark {
                 Mark::Line { ink, points, width } => {
                     let points: Vec<_> = points.iter().copied().filter(finite).collect();
-                    chart.draw_series([PathElement::new(points, ink.color().stroke_width(width * SCALE))])?;
+                    chart.draw_series([PathElement::new(points, color(*ink).stroke_width(width * SCALE))])?;
                 }
                 Mark::Point { at, .. } | Mark::Text { at, .. } if !finite(at) => {}
                 Mark::Point { ink, at, shape, radius } => {
-                    let (ink, radius) = (ink.color(), (radius * f64::from(SCALE)).round() as u32);
-                    let filled = if *shape == Shape::Ring { Ink::Surface.color() } else { ink }.filled();
-                    if *shape == Shape::Triangle {
-                        chart.draw_series([TriangleMarker::new(*at, radius, filled)])?;
-                    } else {
-                        chart.draw_series([Circle::new(*at, radius, filled)])?;
-                        let edge = if *shape == Shape::Ring { 2 * SCALE } else { 0 };
-                        chart.draw_series([Circle::new(*at, radius, ink.stroke_width(edge))])?;
+                    let (ink, radius) = (color(*ink), (radius * f64::from(SCALE)).round() as u32);
+                    match shape {
+                        Shape::Disc => _ = chart.draw_series([Circle::new(*at, radius, ink.filled())])?,
+                        Shape::Triangle => _ = chart.draw_series([TriangleMarker::new(*at, radius, ink.filled())])?,
+                        Shape::Ring => {
+                            let styles = [color(Ink::Surface).filled(), ink.stroke_width(2 * SCALE)];
+                            chart.draw_series(styles.map(|style| Circle::new(*at, radius, style)))?;
+                        }
                     }
                 }
                 Mark::Text { at, text: words, above } => {
@@ -225,28 +155,9 @@ impl Chart {
     }
 }
 
-/// What the lines and points of a chart stand for, as a list.
-pub(super) fn legend(entries: impl IntoIterator<Item = (Ink, Option<Shape>, String)>) -> Markup {
-    html! {
-        ul.legend {
-            @for (ink, shape, text) in entries {
-                @let class = ink.class();
-                li {
-                    svg viewBox="0 0 128 56" aria-hidden="true" {
-                        @match shape {
-                            None => line class={ "stroke " (class) } x1="0" y1="28" x2="128" y2="28" stroke-width="8" {},
-                            Some(Shape::Disc) => circle class={ "fill " (class) } cx="64" cy="28" r="20" {},
-                            Some(Shape::Triangle) => polygon class={ "fill " (class) } points="64,4 88,46 40,46" {},
-                            Some(Shape::Ring) => {
-                                circle class={ "stroke " (class) } fill="none" cx="64" cy="28" r="18" stroke-width="8" {}
-                            }
-                        }
-                    }
-                    (text)
-                }
-            }
-        }
-    }
+fn color(ink: Ink) -> RGBColor {
+    let [r, g, b] = ink.mark();
+    RGBColor(r, g, b)
 }
 
 /// A range for fractions in steps of five percentage points, from below the lowest to above the highest.

@@ -4,8 +4,9 @@ use maud::{Markup, html};
 
 use super::{
     Curve, Run,
-    chart::{Axis, Chart, Ink, Mark, Shape, fraction_range, legend},
+    chart::{Axis, Chart, Mark, fraction_range},
     format::{NONE, decimal, percent, round_percent, short},
+    ink::{Ink, Shape, legend},
 };
 
 /// Points of a line beyond which neighbours are averaged.
@@ -29,9 +30,9 @@ pub(super) fn section(runs: &[Run]) -> Markup {
 }
 
 fn losses(run: &Run) -> Markup {
-    let highest = finite(&run.losses).map(|(_, loss)| loss).fold(0.0, f64::max);
-    let top = if highest > 0.0 { 1.05 * highest } else { 1.0 };
-    let y = Axis { range: 0.0..top, ticks: None, format: tick };
+    let (low, high) = finite(&run.losses).fold((0.0, 0.0), |(low, high), (_, loss)| (loss.min(low), loss.max(high)));
+    let top = if high > low { 1.05 * high } else { low + 1.0 };
+    let y = Axis { range: low..top, ticks: None, format: tick };
     plot(run, &run.losses, y, "Losses", decimal)
 }
 
@@ -68,7 +69,7 @@ fn plot(run: &Run, curves: &[Curve], y: Axis, what: &str, format: fn(f64) -> Str
             } @else {
                 figcaption {
                     strong { (what) } " with their last values"
-                    @if averaged > 1 { ", lines through means of " (averaged) " records" }
+                    @if averaged > 1 { ", lines through means of up to " (averaged) " records" }
                 }
                 (chart.svg(&alt))
                 (legend(entries))
@@ -92,8 +93,11 @@ fn thinned(curve: &Curve) -> Vec<(f64, f64)> {
     points.chunks(points.len().div_ceil(POINTS).max(1)).map(mean).collect()
 }
 
-/// A loss at an axis: as many decimals as tell neighbours apart.
+/// A loss at an axis: as many decimals as it needs, up to three.
 fn tick(loss: f64) -> String {
+    if loss.abs() >= 1000.0 {
+        return short(loss);
+    }
     let text = format!("{loss:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -32,9 +32,13 @@ pub(super) fn points(difference: f64) -> String {
     if difference.is_finite() { format!("{:+.1}", 100.0 * difference) } else { NONE.into() }
 }
 
-/// Three decimals.
+/// Three decimals, or a power of ten where the number is huge.
 pub(super) fn decimal(value: f64) -> String {
-    if value.is_finite() { format!("{value:.3}") } else { NONE.into() }
+    match value.abs() {
+        v if !v.is_finite() => NONE.into(),
+        v if v >= 1e6 => format!("{value:.2e}"),
+        _ => format!("{value:.3}"),
+    }
 }
 
 /// A whole number with its thousands apart.
@@ -53,6 +57,7 @@ pub(super) fn count(count: usize) -> String {
 /// A whole number short enough for an axis.
 pub(super) fn short(value: f64) -> String {
     match value.abs() {
+        v if v >= 1e9 => format!("{value:.0e}"),
         v if v >= 1e6 => format!("{}M", value / 1e6),
         v if v >= 1e4 => format!("{}k", value / 1e3),
         _ => format!("{value}"),

@@ -11,7 +11,7 @@
 //! | `curves` | learning curves of each run |
 //! | `round` | what one round did, from the three below |
 //! | `confusion`, `reliability`, `gallery` | the test set by class, the probabilities, the collected images |
-//! | `chart` | marks on two axes as SVG; the only file that names plotters |
+//! | `chart`, `ink` | marks on two axes as SVG, and what their colours stand for |
 //! | `format` | numbers as text |
 
 mod chart;
@@ -20,6 +20,7 @@ mod curves;
 mod data;
 mod format;
 mod gallery;
+mod ink;
 mod page;
 mod reliability;
 mod round;

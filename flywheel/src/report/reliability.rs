@@ -5,8 +5,9 @@ use models::bundle::ReliabilityBin;
 
 use super::{
     RoundSection,
-    chart::{Axis, Chart, Ink, Mark, Shape, legend},
+    chart::{Axis, Chart, Mark},
     format::{count, decimal, percent, plural, round_percent, short},
+    ink::{Ink, Shape, legend},
 };
 
 /// Confidence between two counts written on a diagram, at least: closer ones would overlap.
@@ -24,7 +25,7 @@ pub(super) fn diagrams(round: &RoundSection) -> Markup {
         h3 { "Reliability" }
         p.note {
             "Test images grouped by the model's confidence. On the dashed line it is right as often as it says; "
-            "below it, the model is surer than it should be. A disc's area and number are its images. "
+            "below it, the model is surer than it should be. The number at a disc, and its size, are its images. "
             "ECE, the expected calibration error, is the mean distance from the line over all images."
         }
         div.pair {
@@ -85,7 +86,7 @@ fn table(name: &str, bins: &[ReliabilityBin]) -> Markup {
             caption { (name) }
             thead { tr { @for column in ["confidence", "accuracy", "images"] { th scope="col" { (column) } } } }
             tbody {
-                @for bin in bins {
+                @for bin in bins.iter().filter(|bin| bin.count > 0) {
                     tr { td { (percent(bin.confidence)) } td { (percent(bin.accuracy)) } td { (count(bin.count)) } }
                 }
             }

@@ -74,7 +74,7 @@ fn table(rounds: &[&RoundSection]) -> Markup {
     html! {
         div.scroll role="region" aria-label="Table of rounds" tabindex="0" {
             table.rounds {
-                caption { span { "On devices: audit samples classified correctly, which estimates accuracy without bias." } }
+                caption { span { "On devices: audit samples classified correctly, an estimate without bias." } }
                 thead { tr { @for column in COLUMNS { th scope="col" { (column) } } } }
                 tbody {
                     @for round in rounds {

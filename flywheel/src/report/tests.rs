@@ -105,10 +105,12 @@ fn missing_numbers_leave_the_page_whole() {
     card.reliability_before = vec![ReliabilityBin { count: 0, confidence: f64::NAN, accuracy: f64::NAN }];
     card.reliability_after.clear();
     page.references[0].accuracy = f64::INFINITY;
-    page.runs[0].losses[0].points = vec![(0, f64::NAN)];
+    page.runs[0].losses[0].points = vec![(0, f64::NAN), (1, f64::INFINITY)];
     page.runs[0].accuracies[0].points = vec![(0, 0.5)];
     let html = html(&page);
     assert!(html.ends_with("</html>") && html.contains("n/a"));
     assert!(!html.contains("NaN") && !html.contains("inf"), "numbers that are none reached the page");
+    page.runs[0].losses[0].points = vec![(1, f64::from(f32::MAX)), (2, -1.0)];
+    assert!(super::html(&page).contains("1e38"), "a training run that went astray has its axis, too");
     assert!(super::html(&Page::default()).contains("No round has run yet."));
 }

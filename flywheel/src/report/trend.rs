@@ -6,8 +6,9 @@ use maud::{Markup, html};
 
 use super::{
     Reference, RoundSection,
-    chart::{Axis, Chart, Ink, Mark, Shape, fraction_range, legend},
+    chart::{Axis, Chart, Mark, fraction_range},
     format::{percent, round_percent},
+    ink::{Ink, Shape, legend},
 };
 
 /// Rounds up to which each has its number and its accuracy written on the chart.

@@ -1,0 +1,8 @@
+//! Cross-crate truth: what no crate can promise alone.
+
+mod layering;
+mod parity;
+mod takeover;
+
+/// What a test returns.
+type TestResult = Result<(), Box<dyn std::error::Error>>;

@@ -1,0 +1,80 @@
+//! What the trainer computes, tract computes: for every shape of network, on the very bytes that devices get.
+
+use std::sync::atomic::AtomicBool;
+
+use edge_runtime::Engine;
+use models::{LabelSet, Pixels, Preprocessing, Weights, preprocess::Color, tolerance::CROSS_ENGINE};
+use trainer::{
+    Classifier, Outcome,
+    config::{Algorithm, NetworkConfig, TrainConfig},
+    data::{LabeledImages, TrainingData},
+    device::DeviceKind,
+};
+
+use crate::TestResult;
+
+/// Images of noise from a small generator, the same on every machine.
+pub(crate) fn noise(preprocessing: &Preprocessing, count: usize) -> Vec<Pixels> {
+    let [channels, height, width] = preprocessing.shape();
+    let mut state = 1_u32;
+    let mut value = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let image = |_| Pixels { height, width, channels, data: (0..channels * height * width).map(|_| value()).collect() };
+    (0..count).map(image).collect()
+}
+
+/// A network after a few steps of training, so that no tensor has its initial value.
+pub(crate) fn trained(
+    network: NetworkConfig,
+    preprocessing: Preprocessing,
+    seed: u64,
+) -> Result<Weights, Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    let images = noise(&preprocessing, 8);
+    let labels: Vec<usize> = (0..8).map(|i| i % 3).collect();
+    let config = TrainConfig {
+        algorithm: Algorithm::Supervised,
+        steps: 3,
+        batch: 8,
+        seed,
+        ema_decay: 0.5,
+        norm_rate: 0.5,
+        ..TrainConfig::default()
+    };
+    let data = TrainingData {
+        labels: LabelSet::new(["a", "b", "c"])?,
+        preprocessing,
+        labeled: LabeledImages { images, labels },
+        unlabeled: Vec::new(),
+        test: LabeledImages::default(),
+    };
+    match trainer::fit(&config, &network, &data, folder.path(), &AtomicBool::new(false), &mut |_| {})? {
+        Outcome::Finished(weights) => Ok(weights),
+        Outcome::Stopped(step) => Err(format!("stopped at {step}").into()),
+    }
+}
+
+#[test]
+fn tract_computes_the_trainers_logits_for_every_shape_of_network() -> TestResult {
+    let network = |depth, width, scales| NetworkConfig { depth, width, scales };
+    let input = |color, height, width| Preprocessing { color, height, width };
+    for (network, preprocessing) in [
+        (network(10, 1, 3), input(Color::Gray, 8, 8)),
+        (network(28, 2, 3), input(Color::Rgb, 32, 32)),
+        (network(16, 2, 3), input(Color::Rgb, 33, 20)),
+        (network(13, 1, 4), input(Color::Rgb, 24, 24)),
+        (network(6, 3, 1), input(Color::Gray, 5, 7)),
+    ] {
+        let weights = trained(network, preprocessing.clone(), 1)?;
+        let golden = Classifier::new(&weights, DeviceKind::Cpu)?.golden(&noise(&preprocessing, 4), 4);
+        let engine = Engine::from_bytes(&exporter::to_onnx(&weights)?, weights.spec.network.input)?;
+        let parity = exporter::parity(&golden, |input| engine.logits(input))
+            .map_err(|e| format!("{network:?} on {preprocessing:?}: {e}"))?;
+        assert!(parity.max_abs_diff <= CROSS_ENGINE.bound, "{network:?}: {parity:?}");
+        // Not the trivial agreement of constants.
+        assert!(golden.logits[0] != golden.logits[1]);
+    }
+    Ok(())
+}
