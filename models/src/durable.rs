@@ -23,10 +23,7 @@ pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// [`Error::Io`] with the path; the old content is then still in place.
 pub fn write_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let folder = parent(path);
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .tempfile_in(folder)
-        .map_err(Error::io("create a file in", folder))?;
+    let mut file = builder(0o666).tempfile_in(folder).map_err(Error::io("create a file in", folder))?;
     write_through(&mut file, write).map_err(Error::io("write", path))?;
     file.persist(path).map_err(|e| Error::io("rename a file to", path)(e.error))?;
     sync_folder(folder)
@@ -67,10 +64,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 pub fn write_folder<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let parent = parent(path);
     create_folders(parent)?;
-    let temporary = tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .tempdir_in(parent)
-        .map_err(Error::io("create a folder in", parent))?;
+    let temporary = builder(0o777).tempdir_in(parent).map_err(Error::io("create a folder in", parent))?;
     fill(temporary.path())?;
     Ok(publish_folder(temporary, path)?)
 }
@@ -103,6 +97,17 @@ pub fn create_folders(path: &Path) -> Result<()> {
 pub fn remove(path: &Path) -> Result<()> {
     fs::remove_file(path).map_err(Error::io("delete", path))?;
     sync_folder(parent(path))
+}
+
+/// Temporary files and folders with the usual permissions, less the process's umask: what is written may be shared.
+fn builder(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY_PREFIX);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
 }
 
 fn parent(path: &Path) -> &Path {

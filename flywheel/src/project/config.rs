@@ -67,13 +67,13 @@ pub struct CalibrationConfig {
     /// Precision that a class's pseudo-labels should have: its threshold is the lowest confidence above which the
     /// calibrated confidences of unlabeled images average to this.
     pub precision: f64,
-    /// No threshold is lower than this confidence.
+    /// No threshold is lower than this confidence. Default 0.95: FixMatch's threshold for pseudo-labels.
     pub lowest_threshold: f64,
 }
 
 impl Default for CalibrationConfig {
     fn default() -> Self {
-        Self { precision: 0.99, lowest_threshold: 0.9 }
+        Self { precision: 0.99, lowest_threshold: 0.95 }
     }
 }
 

@@ -51,7 +51,8 @@ pub struct RoundSection {
     pub published: bool,
     /// Why, in one sentence.
     pub gate: String,
-    /// The fraction of audit samples that the devices classified correctly, where their truth is known.
+    /// The fraction that devices classified correctly of the images they saw after the round, where their truth is
+    /// known.
     pub device_accuracy: Option<f64>,
     /// Samples taken in from the devices.
     pub collected: usize,

@@ -51,7 +51,7 @@ fn headlines(page: &Page, rounds: &[&RoundSection]) -> Markup {
         tiles.push((percent(precision), "Pseudo-labels right", round));
     }
     if let Some((accuracy, round)) = newest(|round| round.device_accuracy) {
-        tiles.push((percent(accuracy), "Accuracy on devices", format!("{round}, audit samples")));
+        tiles.push((percent(accuracy), "Accuracy on devices", format!("{round}, images seen after it")));
     }
     html! {
         dl.tiles {
@@ -74,7 +74,7 @@ fn table(rounds: &[&RoundSection]) -> Markup {
     html! {
         div.scroll role="region" aria-label="Table of rounds" tabindex="0" {
             table.rounds {
-                caption { span { "On devices: audit samples classified correctly, an estimate without bias." } }
+                caption { span { "On devices: what they themselves predicted for the images that came after the round." } }
                 thead { tr { @for column in COLUMNS { th scope="col" { (column) } } } }
                 tbody {
                     @for round in rounds {

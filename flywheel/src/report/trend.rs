@@ -91,7 +91,7 @@ fn entries(references: &[Reference], rounds: &[&RoundSection]) -> Vec<(Ink, Opti
         entries.push((TEST, Some(Shape::Ring), "test set, round held back".to_owned()));
     }
     if rounds.iter().any(|round| round.device_accuracy.is_some()) {
-        entries.push((DEVICE, Some(Shape::Triangle), "on devices, audit samples".to_owned()));
+        entries.push((DEVICE, Some(Shape::Triangle), "on devices, images seen after the round".to_owned()));
     }
     entries.extend(references.iter().enumerate().map(|(place, reference)| {
         (Ink::reference(place), None, format!("{}: {}", reference.name, percent(reference.accuracy)))

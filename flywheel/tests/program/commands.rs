@@ -1,0 +1,114 @@
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use models::durable;
+use serde_json::Value;
+
+use crate::{TestResult, fail, flywheel, images, succeed};
+
+/// A project with a run of a few seconds.
+fn project(folder: &Path) -> TestResult {
+    images(folder)?;
+    succeed(folder, &["init", "images", "--size", "8"])?;
+    let config = fs::read_to_string(folder.join("flywheel.toml"))?;
+    let changes = [
+        ("color = \"rgb\"", "color = \"gray\""),
+        ("steps = 2000", "steps = 60"),
+        ("batch = 32", "batch = 8"),
+        ("strong_views = 4", "strong_views = 2"),
+        ("checkpoint_every = 100", "checkpoint_every = 5"),
+        ("shift = 4", "shift = 1"),
+        ("flip = true", "flip = false"),
+    ];
+    let config = changes.into_iter().fold(config, |config, (from, to)| {
+        assert!(config.contains(from), "init no longer writes {from:?}");
+        config.replace(from, to)
+    });
+    Ok(durable::write(&folder.join("flywheel.toml"), config.as_bytes())?)
+}
+
+#[test]
+fn ones_own_images_become_a_bundle_that_classifies_and_a_killed_training_resumes() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    project(folder)?;
+    succeed(folder, &["train", "--run", "whole"])?;
+
+    // Killed once a checkpoint is there, and started again.
+    let mut killed = flywheel(folder, &["train", "--run", "killed"]).spawn()?;
+    let checkpoint = folder.join("flywheel/runs/killed/checkpoint.safetensors");
+    let end = Instant::now() + Duration::from_secs(60);
+    while !checkpoint.exists() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
+    }
+    killed.kill()?;
+    killed.wait()?;
+    assert!(!folder.join("flywheel/runs/killed/model.safetensors").exists(), "it was killed too late to show anything");
+    succeed(folder, &["train", "--run", "killed"])?;
+    let model = |run: &str| fs::read(folder.join(format!("flywheel/runs/{run}/model.safetensors")));
+    assert!(model("whole")? == model("killed")?, "the killed run ended elsewhere");
+
+    let card: Value = serde_json::from_str(&succeed(
+        folder,
+        &["eval", "--model", "flywheel/runs/whole/model.safetensors", "--json"],
+    )?)?;
+    assert!(card["accuracy"].as_f64() > Some(0.7), "{card}");
+    let exported: Value = serde_json::from_str(&succeed(
+        folder,
+        &["export", "--model", "flywheel/runs/whole/model.safetensors", "--out", "bundle", "--json"],
+    )?)?;
+    assert!(exported["parity_max_abs_diff"].as_f64() < Some(1e-4), "{exported}");
+    let line = succeed(folder, &["edge", "classify", "--bundle", "bundle", "--json", "images/left/00.png"])?;
+    assert!(line.contains("left"), "{line}");
+
+    // A byte of the model changed: refused, and the file is named.
+    let path = folder.join("bundle/model.onnx");
+    let mut bytes = fs::read(&path)?;
+    bytes[1000] ^= 1;
+    fs::write(&path, bytes)?;
+    let error = fail(folder, &["edge", "classify", "--bundle", "bundle", "images/left/00.png"])?;
+    assert!(error.contains("model.onnx") && error.contains("sha256"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn bad_input_is_an_error_that_names_the_file_and_what_was_expected() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    assert!(fail(folder, &["train"])?.contains("flywheel.toml"));
+    project(folder)?;
+    assert!(fail(folder, &["init", "images"])?.contains("exists already"));
+
+    let broken = folder.join("images/left/00.png");
+    let whole = fs::read(&broken)?;
+    fs::write(&broken, &whole[..whole.len() / 2])?;
+    let error = fail(folder, &["train"])?;
+    assert!(error.contains("images/left/00.png") && error.contains("expected a whole JPEG or PNG"), "{error}");
+    fs::write(&broken, whole)?;
+
+    fs::create_dir(folder.join("images/empty"))?;
+    let error = fail(folder, &["train"])?;
+    assert!(error.contains("\"empty\" has no image") && error.contains("images/empty"), "{error}");
+    fs::remove_dir(folder.join("images/empty"))?;
+
+    let config = folder.join("flywheel.toml");
+    let text = fs::read_to_string(&config)?;
+    fs::write(&config, text.replace("steps = 60", "step = 60"))?;
+    let error = fail(folder, &["train"])?;
+    assert!(error.contains("flywheel.toml") && error.contains("step"), "{error}");
+    fs::write(&config, text)?;
+
+    // The folder for results is a file: nothing can be written there.
+    fs::write(folder.join("flywheel"), "in the way")?;
+    let error = fail(folder, &["train"])?;
+    assert!(error.contains("flywheel/runs/train"), "{error}");
+
+    // A folder that is not the demo's is never replaced.
+    let error = fail(folder, &["demo", "--out", "images"])?;
+    assert!(error.contains("images is not empty") && folder.join("images/left").exists(), "{error}");
+    Ok(())
+}
