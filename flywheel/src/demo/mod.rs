@@ -28,7 +28,10 @@ use trainer::{
 
 pub use summary::{RoundSummary, Summary};
 
-use self::{devices::Fleet, summary::Wave};
+use self::{
+    devices::Fleet,
+    summary::{Played, Wave},
+};
 use crate::{
     interrupt,
     progress::Progress,
@@ -118,14 +121,19 @@ pub fn run(options: &Options, progress: &Progress) -> Result<Summary> {
     let statuses = fleet.stop()?;
     ingest::ingest(&project, &round::open_remote(&project)?, Timestamp::now())?;
 
-    let bundles =
-        records.iter().map(|r| Ok(Bundle::open(&project.bundle_folder(r.round))?)).collect::<Result<Vec<_>>>()?;
-    let samples = ingest::samples(&project)?;
-    let summary = Summary {
-        seconds: started.elapsed().as_secs_f64(),
-        ..summary::summarize(options.seed, &references, &records, &bundles, &waves, &samples, &field, &statuses)?
+    let bundles = records.iter().map(|record| Ok(Bundle::open(&project.bundle_folder(record.round))?));
+    let played = Played {
+        seed: options.seed,
+        references,
+        bundles: bundles.collect::<Result<_>>()?,
+        records,
+        waves,
+        samples: ingest::samples(&project)?,
+        field,
+        statuses,
     };
-    let page = pages::page(&project, &summary, &records, &bundles, &waves, &samples, &field)?;
+    let summary = summary::summarize(&played, started.elapsed().as_secs_f64())?;
+    let page = pages::page(&project, &summary, &played)?;
     durable::write(&options.folder.join(REPORT_FILE), report::html(&page).as_bytes())?;
     durable::write_json(&options.folder.join(SUMMARY_FILE), &summary)?;
     Ok(summary)

@@ -1,33 +1,24 @@
 //! The report's page from what the demo left on disk.
 
 use anyhow::{Context, Result};
-use models::{Bundle, Sample};
+use models::Sample;
 use trainer::{
     fit::METRICS_FILE,
     metrics::{self, Record},
 };
 
 use super::{
-    images::Field,
     references::{ALL_LABELS, BASELINE},
-    summary::{Summary, Wave},
+    summary::{Played, Summary},
 };
 use crate::{
     project::{Project, round_name},
     report::{CollectedSample, Curve, Fact, ImageFormat, Page, Reference, RoundSection, Run},
-    round::RoundRecord,
 };
 
 /// Everything the page shows.
-pub(super) fn page(
-    project: &Project,
-    summary: &Summary,
-    records: &[RoundRecord],
-    bundles: &[Bundle],
-    waves: &[Wave],
-    samples: &[Sample],
-    field: &Field,
-) -> Result<Page> {
+pub(super) fn page(project: &Project, summary: &Summary, played: &Played) -> Result<Page> {
+    let Played { records, bundles, waves, samples, field, .. } = played;
     let mut rounds = Vec::new();
     for (((record, bundle), wave), row) in records.iter().zip(bundles).zip(waves).zip(&summary.rounds) {
         let labels = bundle.manifest().labels.clone();

@@ -84,17 +84,25 @@ impl Wave {
     }
 }
 
-/// Everything but the seconds.
-pub(super) fn summarize(
-    seed: u32,
-    references: &References,
-    records: &[RoundRecord],
-    bundles: &[Bundle],
-    waves: &[Wave],
-    samples: &[Sample],
-    field: &Field,
-    statuses: &[DeviceStatus],
-) -> Result<Summary> {
+/// What a played demo left: the summary and the report are made from it.
+pub(super) struct Played {
+    pub(super) seed: u32,
+    pub(super) references: References,
+    pub(super) records: Vec<RoundRecord>,
+    /// The bundle of each round.
+    pub(super) bundles: Vec<Bundle>,
+    /// The part of the field stream that came after each round.
+    pub(super) waves: Vec<Wave>,
+    /// Every sample that came in.
+    pub(super) samples: Vec<Sample>,
+    pub(super) field: Field,
+    /// What the devices said last.
+    pub(super) statuses: Vec<DeviceStatus>,
+}
+
+/// The summary of a demo that took so many seconds.
+pub(super) fn summarize(played: &Played, seconds: f64) -> Result<Summary> {
+    let Played { seed, references, records, bundles, waves, samples, field, statuses } = played;
     let cards = bundles.iter().map(|bundle| Ok(bundle.report_card()?)).collect::<Result<Vec<_>>>()?;
     let mut rounds = Vec::new();
     for (record, wave) in records.iter().zip(waves) {
@@ -130,13 +138,13 @@ pub(super) fn summarize(
         });
     }
     Ok(Summary {
-        seed,
+        seed: *seed,
         labels: cards.first().map_or(0, |card| card.labels),
         baseline_accuracy: references.baseline,
         all_labels_accuracy: references.all_labels,
         rounds,
         parity_max_abs_diff: cards.iter().map(|card| card.parity_max_abs_diff).fold(0.0, f64::max),
         unreadable: statuses.iter().map(|status| status.counters.unreadable).sum(),
-        seconds: 0.0,
+        seconds,
     })
 }

@@ -34,7 +34,8 @@ fn the_demo_goes_round() -> TestResult {
         assert_eq!((entries.len(), sources.len()), (300, 300), "every image exactly once on {device}");
         journal.extend(entries);
     }
-    let kept = journal.iter().filter(|entry| entry["kept"].as_array().is_some_and(|reasons| !reasons.is_empty())).count();
+    let kept =
+        journal.iter().filter(|entry| entry["kept"].as_array().is_some_and(|reasons| !reasons.is_empty())).count();
     assert_eq!(kept, summary.rounds.iter().map(|round| round.collected).sum::<usize>(), "nothing kept was lost");
     let audited = summary.rounds.iter().map(|round| round.audit).sum::<usize>();
     // 600 images, each with a chance of 0.1: four standard deviations either way.

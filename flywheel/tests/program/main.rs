@@ -42,9 +42,13 @@ fn images(folder: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
         let target = if i < 32 { images.join(class) } else { images.join("unlabeled") };
         durable::create_folders(&target)?;
         let bright = |x: usize| (x < 4) == (class == "left");
-        let value = |pixel: usize| if bright(pixel % 8) { 150 + (i * 7 + pixel * 13) % 100 } else { (i * 11 + pixel * 5) % 60 };
+        let value =
+            |pixel: usize| if bright(pixel % 8) { 150 + (i * 7 + pixel * 13) % 100 } else { (i * 11 + pixel * 5) % 60 };
         let data = (0..64).map(|pixel| value(pixel) as u8).collect();
-        durable::write(&target.join(format!("{i:02}.png")), &Pixels { height: 8, width: 8, channels: 1, data }.to_png()?)?;
+        durable::write(
+            &target.join(format!("{i:02}.png")),
+            &Pixels { height: 8, width: 8, channels: 1, data }.to_png()?,
+        )?;
     }
     Ok(images)
 }
