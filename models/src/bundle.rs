@@ -245,8 +245,9 @@ impl Manifest {
     }
 
     fn validate(&self, what: &str) -> Result<()> {
-        self.model_spec().validate()?;
-        self.calibration.clone().validate(self.labels.len())?;
+        let malformed = |e: Error| Error::malformed(what, "parts that fit each other", e);
+        self.model_spec().validate().map_err(malformed)?;
+        self.calibration.clone().validate(self.labels.len()).map_err(malformed)?;
         let audit = self.collection.audit_probability;
         if !(0.0..=1.0).contains(&audit) {
             return Err(Error::malformed(what, "an audit_probability from 0 to 1", audit));
@@ -283,4 +284,117 @@ fn verify_file(path: &Path, entry: &FileEntry) -> Result<()> {
         return Err(Error::DigestMismatch { path: path.to_owned(), expected: entry.sha256, found });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preprocess::Color;
+
+    fn manifest() -> Manifest {
+        let preprocessing = Preprocessing { color: Color::Gray, height: 4, width: 4 };
+        Manifest {
+            format: FORMAT,
+            sequence: 7,
+            parent: Some(Digest::of(b"parent")),
+            created: Timestamp::UNIX_EPOCH,
+            network: NetworkSpec { depth: 10, width: 1, scales: 3, input: preprocessing.shape(), classes: 2 },
+            labels: LabelSet::new(["cat", "dog"]).expect("two names"),
+            preprocessing,
+            calibration: Calibration { temperature: 1.5, thresholds: vec![0.9, 0.8] },
+            collection: CollectionPolicy::default(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    fn report_card() -> ReportCard {
+        ReportCard {
+            test_images: 2,
+            accuracy: 0.5,
+            accuracy_interval: [0.1, 0.9],
+            per_class_accuracy: vec![1.0, 0.0],
+            confusion: vec![vec![1, 0], vec![1, 0]],
+            ece_before: 0.1,
+            ece_after: 0.05,
+            reliability_before: vec![ReliabilityBin { count: 2, confidence: 0.6, accuracy: 0.5 }],
+            reliability_after: Vec::new(),
+            parity_max_abs_diff: 1e-6,
+            labels: 40,
+            unlabeled: 700,
+            steps: 1200,
+            seed: 1,
+        }
+    }
+
+    fn write(folder: &Path, manifest: Manifest) -> Result<Bundle> {
+        let golden = Golden { input_shape: [1, 4, 4], inputs: vec![vec![0.5; 16]], logits: vec![vec![1.0, -1.0]] };
+        Bundle::write(folder, manifest, b"the network", &golden, &report_card())
+    }
+
+    #[test]
+    fn reads_back_what_was_written() -> Result<()> {
+        let parent = tempfile::tempdir().map_err(Error::io("create", Path::new("a folder")))?;
+        let folder = parent.path().join("bundle");
+        let written = write(&folder, manifest())?;
+        let read = Bundle::open(&folder)?;
+        assert_eq!((read.digest(), read.manifest()), (written.digest(), written.manifest()));
+        assert_eq!(read.report_card()?, report_card());
+        assert_eq!(read.golden()?.logits, [[1.0, -1.0]]);
+        // The place for the signature: it may be there, and the manifest does not know of it.
+        durable::write(&folder.join(SIGNATURE), b"{}")?;
+        assert_eq!(Bundle::open(&folder)?.digest(), written.digest());
+        Ok(())
+    }
+
+    #[test]
+    fn a_changed_cut_missing_or_added_file_is_refused_by_name() -> Result<()> {
+        let parent = tempfile::tempdir().map_err(Error::io("create", Path::new("a folder")))?;
+        let folder = parent.path().join("bundle");
+        let refused = |name: &str| {
+            let error = Bundle::open(&folder).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.contains(name), "{error:?} does not name {name}");
+        };
+        let digest = write(&folder, manifest())?.digest();
+        for name in LISTED {
+            let path = folder.join(name);
+            let whole = fs::read(&path).map_err(Error::io("read", &path))?;
+            for at in 0..whole.len() {
+                let mut changed = whole.clone();
+                changed[at] ^= 0x20;
+                fs::write(&path, &changed).map_err(Error::io("write", &path))?;
+                refused(name);
+            }
+            fs::write(&path, &whole[..whole.len() - 1]).map_err(Error::io("write", &path))?;
+            refused(name);
+            durable::remove(&path)?;
+            refused(name);
+            durable::write(&path, &whole)?;
+        }
+        // A manifest that was changed and still makes sense is another bundle: its name gives it away.
+        let path = folder.join(MANIFEST);
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        durable::write(&path, text.replace("\"sequence\": 7", "\"sequence\": 8").as_bytes())?;
+        assert_ne!(Bundle::open(&folder)?.digest(), digest);
+        for (from, to) in [("\"format\": 1", "\"format\": 2"), ("1.5", "-1.5"), ("\"dog\"", "\"cat\""), ("0.8", "null")]
+        {
+            assert!(text.contains(from));
+            durable::write(&path, text.replace(from, to).as_bytes())?;
+            refused("manifest.json");
+        }
+        durable::write(&path, text.as_bytes())?;
+        durable::write(&folder.join("run.sh"), b"")?;
+        refused("run.sh");
+        Ok(())
+    }
+
+    #[test]
+    fn an_invalid_part_leaves_the_bundle_before_in_place() -> Result<()> {
+        let parent = tempfile::tempdir().map_err(Error::io("create", Path::new("a folder")))?;
+        let folder = parent.path().join("bundle");
+        let digest = write(&folder, manifest())?.digest();
+        let invalid = CollectionPolicy { audit_probability: 1.5, ..CollectionPolicy::default() };
+        assert!(write(&folder, Manifest { collection: invalid, ..manifest() }).is_err());
+        assert_eq!(Bundle::open(&folder)?.digest(), digest);
+        Ok(())
+    }
 }

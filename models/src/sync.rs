@@ -100,7 +100,7 @@ pub fn segment(device: &str, segment: Digest) -> String {
 /// Device and digest of a segment's name.
 ///
 /// # Errors
-/// [`Error::Malformed`] for a name that [`segment`] does not make.
+/// [`Error::Malformed`] for a name that [`segment()`] does not make.
 pub fn parse_segment(name: &str) -> Result<(String, Digest)> {
     let malformed = || Error::malformed(format!("object {name:?}"), "segments/DEVICE/SHA256.tar", "another name");
     let [prefix, device, file] = name.split('/').collect::<Vec<_>>()[..] else { return Err(malformed()) };

@@ -1,7 +1,7 @@
 //! Learns an image classifier from a handful of labels and many unlabeled images.
 //!
-//! The method is ReMixMatch as its authors' code runs it; [`algorithm::remixmatch`] is one page that can be held
-//! beside the paper. What it is made of lies one idea a file in [`ssl`] and [`augment`], and [`fit`] is the loop.
+//! The method is ReMixMatch as its authors' code runs it; `algorithm/remixmatch.rs` is one page that can be held
+//! beside the paper. What it is made of lies one idea a file in `ssl` and [`augment`], and [`fit()`] is the loop.
 //!
 //! ```
 //! use trainer::{config::{Algorithm, TrainConfig}, data::digits};
@@ -17,29 +17,29 @@
 //! | [`config`] | every setting, its unit and where its default comes from |
 //! | [`data`] | images and labels: the digits, folders, splits, batches |
 //! | [`augment`] | weak augmentation, CTAugment and its pixel operations |
-//! | [`net`] | the wide ResNet with grouped batch norm |
-//! | [`ssl`] | guessed labels, alignment, sharpening, mixup, losses, ramp: tensors in and out |
-//! | [`algorithm`] | one training step of each method |
-//! | [`optimizer`], [`ema`] | what turns gradients into weights |
-//! | [`fit`], [`evaluate`], [`checkpoint`], [`metrics`] | the loop, its measurements, its memory |
+//! | `net` | the wide ResNet with grouped batch norm |
+//! | `ssl` | guessed labels, alignment, sharpening, mixup, losses, ramp: tensors in and out |
+//! | `algorithm` | one training step of each method |
+//! | `optimizer`, `ema` | what turns gradients into weights |
+//! | [`mod@fit`], [`evaluate`], `checkpoint`, [`metrics`] | the loop, its measurements, its memory |
 //!
 //! No type of the learning framework leaves this crate: [`models::Weights`] does.
 
-pub mod algorithm;
+mod algorithm;
 pub mod augment;
-pub mod checkpoint;
+mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod device;
-pub mod ema;
+mod ema;
 mod error;
 pub mod evaluate;
 pub mod fit;
 pub mod metrics;
-pub mod net;
-pub mod optimizer;
+mod net;
+mod optimizer;
 pub mod random;
-pub mod ssl;
+mod ssl;
 #[cfg(test)]
 mod vectors;
 

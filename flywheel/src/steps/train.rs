@@ -15,7 +15,7 @@ use crate::{interrupt, progress::Progress};
 /// Trains in `folder`, or goes on there.
 ///
 /// # Errors
-/// Those of [`trainer::fit`]; after Ctrl-C, one that says how to go on.
+/// Those of [`trainer::fit()`]; after Ctrl-C, one that says how to go on.
 pub fn train(
     name: &str,
     config: &TrainConfig,

@@ -1,7 +1,7 @@
 //! One training step of each method.
 
-pub mod remixmatch;
-pub mod supervised;
+pub(crate) mod remixmatch;
+pub(crate) mod supervised;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use models::Pixels;
