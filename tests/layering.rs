@@ -102,7 +102,7 @@ fn frameworks_are_named_only_where_they_belong() -> TestResult {
     Ok(())
 }
 
-/// The clock is read where programs begin; learning and formats take times as arguments.
+/// Formats take times as arguments.
 #[test]
 fn models_has_no_clock() -> TestResult {
     let mut files = Vec::new();

@@ -37,11 +37,8 @@ fn bundle(folder: &Path, sequence: u64) -> Result<Bundle, Box<dyn std::error::Er
         ece_after: 0.0,
         reliability_before: Vec::new(),
         reliability_after: Vec::new(),
-        parity_max_abs_diff: 0.0,
-        labels: 0,
-        unlabeled: 0,
-        steps: 3,
-        seed: sequence,
+        parity_max_abs_diff: Some(0.0),
+        training: models::TrainingFacts { labeled: 0, unlabeled: 0, steps: 3, seed: sequence },
     };
     let parts = Parts {
         weights: &weights,

@@ -138,7 +138,7 @@ impl<'a> Device<'a> {
         let journal = Journal::open(&config.state.join("predictions.jsonl"))?;
         let limits = Limits { samples: config.seal_after_samples, bytes: config.seal_after_mebibytes << 20 };
         let store = Store::open(&config.state.join("store"), limits)?;
-        let mut rng = generator(config.audit_seed)?;
+        let mut rng = generator(config.audit_seed, &config.device)?;
         policy::seek(&mut rng, journal.history());
         let resumed = slots.resume();
         let initial = config.bundle.as_ref().map(|folder| slots.install(folder)).transpose()?.flatten();
@@ -186,8 +186,10 @@ impl<'a> Device<'a> {
             Ok(found) => self.classify(&found),
             Err(e) if self.mode == Mode::Once => return Err(e),
             Err(e) => {
+                // What was kept before the source went away is sealed and sent all the same.
                 self.tell_trouble(&e);
-                return Ok(Pass::Waiting);
+                self.seal();
+                Pass::Waiting
             }
         };
         if pass == Pass::Idle {
@@ -381,12 +383,16 @@ fn lock(config: &EdgeConfig) -> Result<File> {
     }
 }
 
-fn generator(seed: Option<u64>) -> Result<ChaCha8Rng> {
+/// Draws of one device are independent of those of another, also if both were given the same seed.
+fn generator(seed: Option<u64>, device: &str) -> Result<ChaCha8Rng> {
     let entropy = |e: rand::rngs::SysError| Error::Config {
         what: "audit_seed".into(),
         reason: format!("the system gives no entropy, so set a seed: {e}"),
     };
-    seed.map_or_else(|| ChaCha8Rng::try_from_rng(&mut SysRng).map_err(entropy), |s| Ok(ChaCha8Rng::seed_from_u64(s)))
+    seed.map_or_else(
+        || ChaCha8Rng::try_from_rng(&mut SysRng).map_err(entropy),
+        |s| Ok(ChaCha8Rng::from_seed(Digest::of(format!("{s}/{device}").as_bytes()).into_bytes())),
+    )
 }
 
 #[cfg(test)]

@@ -84,11 +84,8 @@ pub(crate) fn bundle(folder: &Path, change: impl FnOnce(&mut Manifest, &mut Gold
         ece_after: 0.0,
         reliability_before: Vec::new(),
         reliability_after: Vec::new(),
-        parity_max_abs_diff: 0.0,
-        labels: 1,
-        unlabeled: 1,
-        steps: 1,
-        seed: 0,
+        parity_max_abs_diff: Some(0.0),
+        training: models::TrainingFacts { labeled: 1, unlabeled: 1, steps: 1, seed: 0 },
     };
     Bundle::write(folder, manifest, ONNX, &golden, &card)
 }

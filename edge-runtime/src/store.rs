@@ -138,9 +138,14 @@ impl Store {
     /// One rename takes all open samples away, so that a crash leaves either all or none of them.
     fn clear_open(&mut self) -> Result<()> {
         let away = self.open.with_file_name(format!("{}sealed", durable::TEMPORARY_PREFIX));
-        fs::rename(&self.open, &away).map_err(models::Error::io("rename", &self.open))?;
-        durable::create_folders(&self.open)?;
+        if away.exists() {
+            fs::remove_dir_all(&away).map_err(models::Error::io("delete", &away))?;
+        }
+        if self.open.exists() {
+            fs::rename(&self.open, &away).map_err(models::Error::io("rename", &self.open))?;
+        }
         (self.samples, self.bytes) = (0, 0);
+        durable::create_folders(&self.open)?;
         Ok(fs::remove_dir_all(&away).map_err(models::Error::io("delete", &away))?)
     }
 

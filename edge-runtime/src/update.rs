@@ -139,7 +139,9 @@ impl Slots {
         let is_newer = match &self.current {
             None => true,
             Some(current) => {
-                pointer.sequence > current.sequence || (!self.is_serving && pointer.bundle == current.bundle)
+                // What serves is never fetched again, whatever number a pointer gives it: its slot stays as it is.
+                let is_other = pointer.bundle != current.bundle;
+                (is_other && pointer.sequence > current.sequence) || (!is_other && !self.is_serving)
             }
         };
         is_newer && !self.refused.contains(&pointer.bundle)

@@ -19,7 +19,7 @@ pub struct Parts<'a> {
     pub calibration: Calibration,
     /// Which samples a device keeps.
     pub collection: CollectionPolicy,
-    /// What was measured; its `parity_max_abs_diff` is filled in.
+    /// What was measured; its `parity_max_abs_diff` and its `training` are filled in.
     pub report_card: ReportCard,
     /// Number of the bundle in its project; higher than its parent's.
     pub sequence: u64,
@@ -53,7 +53,8 @@ where
     }
     let onnx = to_onnx(weights)?;
     let engine = load(&onnx).map_err(|e| Error::Load { source: e.into() })?;
-    report_card.parity_max_abs_diff = parity(golden, engine)?.max_abs_diff;
+    report_card.training = weights.training;
+    report_card.parity_max_abs_diff = Some(parity(golden, engine)?.max_abs_diff);
     let manifest = Manifest {
         format: FORMAT,
         sequence,
@@ -87,11 +88,8 @@ mod tests {
             ece_after: 0.05,
             reliability_before: vec![],
             reliability_after: vec![],
-            parity_max_abs_diff: f64::NAN,
-            labels: 4,
-            unlabeled: 100,
-            steps: 1000,
-            seed: 1,
+            parity_max_abs_diff: None,
+            training: models::TrainingFacts { labeled: 4, unlabeled: 100, steps: 1000, seed: 1 },
         }
     }
 
@@ -126,7 +124,7 @@ mod tests {
         // 2^-15 is exact in f32 on top of 2.
         let difference = 2f32.powi(-15);
         let bundle = export(parts.clone(), [1.0, 2.0 + difference])?;
-        assert_eq!(bundle.report_card()?.parity_max_abs_diff, f64::from(difference));
+        assert_eq!(bundle.report_card()?.parity_max_abs_diff, Some(f64::from(difference)));
         assert_eq!(bundle.manifest().model_spec(), weights.spec);
         assert_eq!((bundle.manifest().sequence, bundle.golden()?), (7, golden.clone()));
 

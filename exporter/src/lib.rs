@@ -5,14 +5,15 @@
 //!
 //! ```
 //! use exporter::{parity, to_onnx};
-//! use models::{LabelSet, NetworkSpec, Preprocessing, Weights, bundle::Golden, preprocess::Color, weights::ModelSpec};
+//! use models::{LabelSet, NetworkSpec, Preprocessing, TrainingFacts, Weights, bundle::Golden, preprocess::Color, weights::ModelSpec};
 //!
 //! // Weights of nothing but zeros, whose logits are zeros.
 //! let network = NetworkSpec::wide_resnet(10, 1, [1, 8, 8], 2)?;
 //! let tensors = network.tensors().into_iter().map(|t| (t.name.clone(), vec![0.0; t.len()])).collect();
 //! let labels = LabelSet::new(["cat", "dog"])?;
 //! let preprocessing = Preprocessing { color: Color::Gray, height: 8, width: 8 };
-//! let weights = Weights { spec: ModelSpec { network, labels, preprocessing }, tensors };
+//! let training = TrainingFacts { labeled: 40, unlabeled: 700, steps: 1200, seed: 1 };
+//! let weights = Weights { spec: ModelSpec { network, labels, preprocessing }, training, tensors };
 //! let onnx: Vec<u8> = to_onnx(&weights)?;
 //! assert!(onnx.len() > 4 * 77_000);
 //!

@@ -1,6 +1,6 @@
 //! Weights for the tests of this crate.
 
-use models::{LabelSet, NetworkSpec, Preprocessing, Weights, preprocess::Color, weights::ModelSpec};
+use models::{LabelSet, ModelSpec, NetworkSpec, Preprocessing, TrainingFacts, Weights, preprocess::Color};
 
 /// Weights in which no two numbers of a tensor are alike, with every variance positive.
 pub(crate) fn weights(depth: usize, width: usize, input: [usize; 3], classes: usize) -> models::Result<Weights> {
@@ -11,5 +11,6 @@ pub(crate) fn weights(depth: usize, width: usize, input: [usize; 3], classes: us
     let labels = LabelSet::new((0..classes).map(|class| format!("class {class}")))?;
     let color = if input[0] == 1 { Color::Gray } else { Color::Rgb };
     let preprocessing = Preprocessing { color, height: input[1] as u32, width: input[2] as u32 };
-    Ok(Weights { spec: ModelSpec { network, labels, preprocessing }, tensors })
+    let training = TrainingFacts { labeled: 4, unlabeled: 100, steps: 1000, seed: 1 };
+    Ok(Weights { spec: ModelSpec { network, labels, preprocessing }, training, tensors })
 }

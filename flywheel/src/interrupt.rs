@@ -20,8 +20,8 @@ pub fn flag() -> &'static AtomicBool {
 /// Ends with an error once the flag is set.
 ///
 /// # Errors
-/// One that tells how to go on.
+/// One that says so.
 pub fn check() -> anyhow::Result<()> {
-    anyhow::ensure!(!flag().load(Ordering::SeqCst), "interrupted; the same command goes on where it stopped");
+    anyhow::ensure!(!flag().load(Ordering::SeqCst), "interrupted");
     Ok(())
 }

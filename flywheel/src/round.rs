@@ -3,7 +3,11 @@
 //! Every step can be cut off and repeated. What a round trains on is written down before it starts, so that a round that
 //! goes on after an interruption trains on the same images although more came in since.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use edge_runtime::sync::Remote;
@@ -51,9 +55,11 @@ pub struct RoundRecord {
 }
 
 /// What a round trains on besides the project's own images, as in `rounds/round-N.inputs.json`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inputs {
+    /// When the round began; also when its bundle was made, so that an interrupted round makes the same one.
+    pub began: Timestamp,
     /// How many samples went which way.
     pub choice: Choice,
     /// The chosen samples.
@@ -74,20 +80,18 @@ struct Current {
 pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let config = project.config();
     durable::create_folders(&project.rounds_folder())?;
+    let _lock = lock(project)?;
     let round = records(project)?.len() as u32 + 1;
     let name = round_name(round);
     let remote = open_remote(project)?;
     let data = ProjectData::load(project)?;
-    let current = current(project)?;
+    let current = current(project, &data)?;
 
     let spinner = progress.spinner(format!("{name}: taking segments in"));
     report(&ingest::ingest(project, &remote, Timestamp::now())?, &name, progress);
 
     spinner.text(format!("{name}: relabeling"));
-    let (inputs, field) = match &current {
-        Some(current) => relabel_and_choose(project, round, current, &data)?,
-        None => (Inputs::default(), Vec::new()),
-    };
+    let (inputs, field) = choose_inputs(project, round, current.as_ref(), &data)?;
     drop(spinner);
     if current.is_some() {
         let Choice { chosen, audit, unsure, contradicted, .. } = inputs.choice;
@@ -101,11 +105,18 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let training = data.training(project, pixels);
     let seed = config.train.seed + u64::from(round) - 1;
     let train_config = trainer::config::TrainConfig { seed, ..config.train.clone() };
-    let weights = train(&name, &train_config, &config.network, &training, &project.run_folder(&name), progress)?;
+    let run_folder = project.run_folder(&name);
+    let weights = train(&name, &train_config, &config.network, &training, &run_folder, progress).map_err(|e| {
+        let Some(&trainer::Error::OtherRun { differs, .. }) = e.downcast_ref() else { return e };
+        e.context(format!(
+            "{name} began with other images or settings ({differs}): bring them back, or delete {} to begin it anew",
+            run_folder.display()
+        ))
+    })?;
 
     let spinner = progress.spinner(format!("{name}: exporting, checking, judging"));
     let parent = current.as_ref().map(|current| current.bundle.digest());
-    let place = Place { sequence: u64::from(round), parent, created: Timestamp::now() };
+    let place = Place { sequence: u64::from(round), parent, created: inputs.began };
     let bundle = export(project, &weights, &training, place, &project.bundle_folder(round))?;
     let verdict = judge(project, current.as_ref(), &weights, &data)?;
     if verdict.passed {
@@ -160,38 +171,54 @@ pub fn open_remote(project: &Project) -> Result<Remote> {
     Ok(Remote::folder(&folder)?)
 }
 
+/// Held while a round runs, so that no second one uses the project.
+fn lock(project: &Project) -> Result<File> {
+    let path = project.rounds_folder().join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    file.try_lock().with_context(|| format!("another round holds {}", path.display()))?;
+    Ok(file)
+}
+
 /// The bundle that devices were given last, with the weights it was made from.
-fn current(project: &Project) -> Result<Option<Current>> {
+fn current(project: &Project, data: &ProjectData) -> Result<Option<Current>> {
     let Some(record) = records(project)?.into_iter().rfind(|record| record.published) else { return Ok(None) };
-    let weights = Weights::read(&project.run_folder(&round_name(record.round)).join(MODEL_FILE))?;
+    let path = project.run_folder(&round_name(record.round)).join(MODEL_FILE);
+    let weights = Weights::read(&path)?;
+    data.check_fits(project, &weights.spec, &path)?;
     Ok(Some(Current { weights, bundle: Bundle::open(&project.bundle_folder(record.round))? }))
 }
 
-fn relabel_and_choose(
+/// What the round trains on: chosen now and written down, or what was written down when it began.
+fn choose_inputs(
     project: &Project,
     round: u32,
-    current: &Current,
+    current: Option<&Current>,
     data: &ProjectData,
 ) -> Result<(Inputs, Vec<Relabeled>)> {
-    let classifier = Classifier::new(&current.weights, project.config().train.device)?;
-    let calibration = &current.bundle.manifest().calibration;
-    let samples = ingest::samples(project)?;
-    let (mut relabeled, unreadable) = relabel(&classifier, calibration, &project.config().preprocessing, samples);
-
     let path = project.rounds_folder().join(format!("{}.inputs.json", round_name(round)));
+    let relabeled = current.map(|current| relabel_samples(project, current)).transpose()?;
     let inputs = if path.exists() {
         read_json(&path)?
     } else {
-        let labeled = data.labeled.iter().map(|(file, _)| file);
-        let known = labeled.chain(&data.unlabeled).map(|file| file.digest).collect();
-        let (chosen, choice) = choose(&relabeled, calibration, &data.test_digests(), &known);
-        let samples = chosen.into_iter().map(|candidate| candidate.sample.record.image).collect();
-        let inputs = Inputs { choice: Choice { unreadable, ..choice }, samples };
+        let mut inputs = Inputs { began: Timestamp::now(), choice: Choice::default(), samples: BTreeSet::new() };
+        if let (Some(current), Some((relabeled, unreadable))) = (current, &relabeled) {
+            let calibration = &current.bundle.manifest().calibration;
+            let (chosen, choice) = choose(relabeled, calibration, &data.test_pictures(), &data.known_pictures());
+            inputs.choice = Choice { unreadable: *unreadable, ..choice };
+            inputs.samples = chosen.into_iter().map(|candidate| candidate.sample.record.image).collect();
+        }
         durable::write_json(&path, &inputs)?;
         inputs
     };
-    relabeled.retain(|candidate| inputs.samples.contains(&candidate.sample.record.image));
-    Ok((inputs, relabeled))
+    let (mut field, _) = relabeled.unwrap_or_default();
+    field.retain(|candidate| inputs.samples.contains(&candidate.sample.record.image));
+    Ok((inputs, field))
+}
+
+fn relabel_samples(project: &Project, current: &Current) -> Result<(Vec<Relabeled>, usize)> {
+    let classifier = Classifier::new(&current.weights, project.config().train.device)?;
+    let calibration = &current.bundle.manifest().calibration;
+    Ok(relabel(&classifier, calibration, &project.config().preprocessing, ingest::samples(project)?))
 }
 
 fn judge(project: &Project, current: Option<&Current>, new: &Weights, data: &ProjectData) -> Result<Verdict> {

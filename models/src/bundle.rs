@@ -289,7 +289,7 @@ fn verify_file(path: &Path, entry: &FileEntry) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preprocess::Color;
+    use crate::{TrainingFacts, preprocess::Color};
 
     fn manifest() -> Manifest {
         let preprocessing = Preprocessing { color: Color::Gray, height: 4, width: 4 };
@@ -318,11 +318,8 @@ mod tests {
             ece_after: 0.05,
             reliability_before: vec![ReliabilityBin { count: 2, confidence: 0.6, accuracy: 0.5 }],
             reliability_after: Vec::new(),
-            parity_max_abs_diff: 1e-6,
-            labels: 40,
-            unlabeled: 700,
-            steps: 1200,
-            seed: 1,
+            parity_max_abs_diff: Some(1e-6),
+            training: TrainingFacts { labeled: 40, unlabeled: 700, steps: 1200, seed: 1 },
         }
     }
 

@@ -40,6 +40,11 @@ impl Digest {
         }
     }
 
+    /// Its 32 bytes.
+    pub fn into_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// The first twelve digits, for people.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()

@@ -57,10 +57,10 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 /// Makes the folder `path` appear whole: `fill` writes its files into a temporary folder beside it, which is
-/// synced and renamed. A folder already there is replaced.
+/// synced and renamed. A folder already there is deleted just before the rename: a cut between the two leaves none.
 ///
 /// # Errors
-/// What `fill` returns, or [`Error::Io`]; `path` is then as it was.
+/// What `fill` returns, or [`Error::Io`].
 pub fn write_folder<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let parent = parent(path);
     create_folders(parent)?;
@@ -82,12 +82,14 @@ fn publish_folder(temporary: TempDir, path: &Path) -> Result<()> {
     sync_folder(parent(path))
 }
 
-/// Creates a folder and its parents.
+/// Creates a folder and those above it that are missing, and makes them last.
 ///
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn create_folders(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(Error::io("create", path))
+    let missing = path.ancestors().take_while(|folder| !folder.exists() && *folder != Path::new("")).count();
+    fs::create_dir_all(path).map_err(Error::io("create", path))?;
+    path.ancestors().take(missing).try_for_each(|created| sync_folder(parent(created)))
 }
 
 /// Deletes a file and makes the deletion last.

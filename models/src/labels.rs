@@ -48,11 +48,6 @@ impl LabelSet {
         &self.0[index]
     }
 
-    /// The index of the class called `name`.
-    pub fn index(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|n| n == name)
-    }
-
     /// All names, in class order.
     pub fn names(&self) -> &[String] {
         &self.0

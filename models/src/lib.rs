@@ -48,4 +48,4 @@ pub use labels::LabelSet;
 pub use network::NetworkSpec;
 pub use preprocess::{Pixels, Preprocessing};
 pub use sample::{Reason, Sample, SampleRecord};
-pub use weights::{ModelSpec, Weights};
+pub use weights::{ModelSpec, TrainingFacts, Weights};

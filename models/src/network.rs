@@ -71,6 +71,17 @@ pub enum TensorRole {
 }
 
 impl TensorRole {
+    /// The role of the tensor called `name`: one rule for those who list tensors and those who are handed them by name.
+    pub fn of(name: &str) -> Self {
+        let mut parts = name.rsplit('.');
+        let (part, layer) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        match part {
+            "running_mean" | "running_var" => Self::Statistic,
+            "weight" if !layer.starts_with("norm") => Self::Kernel,
+            _ => Self::Offset,
+        }
+    }
+
     /// Whether gradients change it.
     pub fn is_trained(self) -> bool {
         self != Self::Statistic
@@ -201,26 +212,24 @@ impl NetworkSpec {
     }
 }
 
-fn push(list: &mut Vec<TensorSpec>, layer: &str, part: &str, shape: &[usize], role: TensorRole) {
-    list.push(TensorSpec { name: format!("{layer}.{part}"), shape: shape.to_vec(), role });
+fn push(list: &mut Vec<TensorSpec>, layer: &str, part: &str, shape: &[usize]) {
+    let name = format!("{layer}.{part}");
+    list.push(TensorSpec { role: TensorRole::of(&name), name, shape: shape.to_vec() });
 }
 
 fn convolution(list: &mut Vec<TensorSpec>, layer: &str, inputs: usize, outputs: usize, kernel: usize) {
-    push(list, layer, "weight", &[outputs, inputs, kernel, kernel], TensorRole::Kernel);
-    push(list, layer, "bias", &[outputs], TensorRole::Offset);
+    push(list, layer, "weight", &[outputs, inputs, kernel, kernel]);
+    push(list, layer, "bias", &[outputs]);
 }
 
 fn dense(list: &mut Vec<TensorSpec>, layer: &str, inputs: usize, outputs: usize) {
-    push(list, layer, "weight", &[outputs, inputs], TensorRole::Kernel);
-    push(list, layer, "bias", &[outputs], TensorRole::Offset);
+    push(list, layer, "weight", &[outputs, inputs]);
+    push(list, layer, "bias", &[outputs]);
 }
 
 fn norm(list: &mut Vec<TensorSpec>, layer: &str, channels: usize) {
-    for part in ["weight", "bias"] {
-        push(list, layer, part, &[channels], TensorRole::Offset);
-    }
-    for part in ["running_mean", "running_var"] {
-        push(list, layer, part, &[channels], TensorRole::Statistic);
+    for part in ["weight", "bias", "running_mean", "running_var"] {
+        push(list, layer, part, &[channels]);
     }
 }
 
@@ -249,7 +258,10 @@ mod tests {
         let wrn_37_2 = NetworkSpec { depth: 37, width: 2, scales: 4, input: [3, 96, 96], classes: 10 }.validate()?;
         assert_eq!(trained(&wrn_37_2.tensors()), 5_933_770);
         assert_eq!(trained(&wrn_37_2.rotation_head()), 1_028);
-        for (network, expected) in [(wrn_28_2, 28), (wrn_37_2, 37)] {
+        // 25 batch norms of WRN-28-2: kernels are those of 28 convolutions and one dense layer.
+        let with_role = |role| wrn_28_2.tensors().iter().filter(|t| t.role == role).count();
+        assert_eq!((with_role(TensorRole::Kernel), with_role(TensorRole::Statistic)), (29, 50));
+        for (network, expected) in [(wrn_28_2.clone(), 28), (wrn_37_2, 37)] {
             let convolutions = network.tensors().iter().filter(|t| t.shape.len() == 4).count();
             assert_eq!(convolutions, expected);
         }

@@ -6,7 +6,7 @@ use image::{DynamicImage, ImageEncoder, ImageReader, Limits, codecs::png::PngEnc
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Digest, Error, Result};
 
 /// No image may be wider or higher: a small file can declare a huge picture.
 const MAX_SIDE: u32 = 16_384;
@@ -119,6 +119,12 @@ impl Pixels {
             input.extend(values.map(|&v| f32::from(v) * (2.0 / 255.0) - 1.0));
         }
         input
+    }
+
+    /// Digest of size and values: the same for the same picture, however its file was encoded.
+    pub fn digest(&self) -> Digest {
+        let size = [self.height, self.width, self.channels].map(|n| (n as u64).to_le_bytes()).concat();
+        Digest::of(&[size.as_slice(), &self.data].concat())
     }
 
     /// The image as a PNG file.

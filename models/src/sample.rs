@@ -24,9 +24,9 @@ pub struct SampleRecord {
     pub extension: String,
     /// The device that kept it.
     pub device: String,
-    /// Name of the image at its source, as a file name.
+    /// Name of the image at its source: the path below the folder that the device watches.
     pub source: String,
-    /// When it was seen.
+    /// When it was classified.
     pub captured: Timestamp,
     /// The bundle that judged it.
     pub bundle: Digest,

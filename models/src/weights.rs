@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, LabelSet, NetworkSpec, Preprocessing, Result, durable};
 
-const METADATA_KEY: &str = "flywheel";
+const SPEC_KEY: &str = "flywheel.spec";
+const TRAINING_KEY: &str = "flywheel.training";
 
 /// Everything about a model but its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,11 +43,27 @@ impl ModelSpec {
     }
 }
 
+/// What a model was trained on, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingFacts {
+    /// Labeled images.
+    pub labeled: usize,
+    /// Images without labels, the labeled ones counted again if they served as such.
+    pub unlabeled: usize,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Root seed.
+    pub seed: u64,
+}
+
 /// A model: its spec and every tensor of [`NetworkSpec::tensors`], by name, in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     /// What the tensors belong to.
     pub spec: ModelSpec,
+    /// How it came about.
+    pub training: TrainingFacts,
     /// The numbers.
     pub tensors: BTreeMap<String, Vec<f32>>,
 }
@@ -69,8 +86,11 @@ impl Weights {
             .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
             .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(|e| Error::malformed(&what, "tensors of the network's shapes", e))?;
-        let spec = serde_json::to_string(&self.spec).map_err(|e| Error::malformed(&what, "a model spec", e))?;
-        let bytes = safetensors::serialize(views, Some([(METADATA_KEY.to_owned(), spec)].into()))
+        let malformed = |e| Error::malformed(&what, "a model spec and training facts", e);
+        let spec = serde_json::to_string(&self.spec).map_err(malformed)?;
+        let training = serde_json::to_string(&self.training).map_err(malformed)?;
+        let metadata = [(SPEC_KEY.to_owned(), spec), (TRAINING_KEY.to_owned(), training)];
+        let bytes = safetensors::serialize(views, Some(metadata.into()))
             .map_err(|e| Error::malformed(&what, "safetensors", e))?;
         durable::write(path, &bytes)
     }
@@ -85,10 +105,13 @@ impl Weights {
         let malformed = |found: &dyn std::fmt::Display| Error::malformed(&what, "weights in safetensors form", found);
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(&e))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| malformed(&e))?;
-        let spec = header.metadata().as_ref().and_then(|m| m.get(METADATA_KEY));
-        let spec = spec.ok_or_else(|| malformed(&format!("no {METADATA_KEY:?} in its metadata")))?;
-        let spec: ModelSpec = serde_json::from_str(spec).map_err(|e| malformed(&e))?;
+        let metadata = |key: &str| {
+            let value = header.metadata().as_ref().and_then(|m| m.get(key));
+            value.ok_or_else(|| malformed(&format!("no {key:?} in its metadata")))
+        };
+        let spec: ModelSpec = serde_json::from_str(metadata(SPEC_KEY)?).map_err(|e| malformed(&e))?;
         let spec = spec.validate()?;
+        let training = serde_json::from_str(metadata(TRAINING_KEY)?).map_err(|e| malformed(&e))?;
         let mut tensors = BTreeMap::new();
         for tensor in spec.network.tensors() {
             let view = file.tensor(&tensor.name).map_err(|e| malformed(&e))?;
@@ -101,7 +124,7 @@ impl Weights {
             }
             tensors.insert(tensor.name, f32_values(view.data()));
         }
-        Ok(Self { spec, tensors })
+        Ok(Self { spec, training, tensors })
     }
 }
 

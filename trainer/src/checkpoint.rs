@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use burn::tensor::{Device, Tensor};
 use models::{
-    Digest, durable,
+    Digest, ModelSpec, durable,
+    network::TensorSpec,
     weights::{f32_bytes, f32_values},
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -53,7 +54,7 @@ impl Identity {
         }
     }
 
-    /// Writes the settings as a person would have typed them.
+    /// Writes the settings as they were understood, with the digest of the data.
     pub(crate) fn write_config(&self, path: &Path) -> Result<()> {
         let text = toml::to_string_pretty(self).map_err(|e| models::Error::malformed(path.display(), "TOML", e))?;
         Ok(durable::write(path, text.as_bytes())?)
@@ -102,9 +103,37 @@ pub(crate) fn read(path: &Path, device: &Device) -> Result<(State, Groups)> {
     let file = SafeTensors::deserialize(&bytes).map_err(|e| malformed(&e))?;
     let mut groups: Groups = [NETWORK, EMA, MEAN, SQUARE].map(|group| (group, NamedTensors::new())).into();
     for (name, view) in file.tensors() {
+        if view.dtype() != Dtype::F32 {
+            return Err(malformed(&format!("tensor {name:?} holds {:?}", view.dtype())));
+        }
         let (group, name) = name.split_once('.').ok_or_else(|| malformed(&format!("unexpected tensor {name:?}")))?;
         let tensors = groups.get_mut(group).ok_or_else(|| malformed(&format!("unexpected group {group:?}")))?;
         tensors.insert(name.to_owned(), Tensor::from_floats(f32_values(view.data()).as_slice(), device));
     }
     Ok((state, groups))
+}
+
+/// Checks that each group holds exactly the tensors that the network of this run has.
+///
+/// # Errors
+/// [`Error::Checkpoint`] with the tensor.
+pub(crate) fn check(path: &Path, step: u64, groups: &Groups, spec: &ModelSpec) -> Result<()> {
+    let network: Vec<TensorSpec> = spec.network.tensors().into_iter().chain(spec.network.rotation_head()).collect();
+    let lengths = |is_in: &dyn Fn(&&TensorSpec) -> bool| -> BTreeMap<String, usize> {
+        network.iter().filter(is_in).map(|t| (t.name.clone(), t.len())).collect()
+    };
+    let all = lengths(&|_| true);
+    // What no loss reaches has no moments: the rotation head of a method without rotation.
+    let moments = lengths(&|t| step > 0 && t.role.is_trained() && !t.name.starts_with("rotation."));
+    for (group, expected) in [(NETWORK, &all), (EMA, &all), (MEAN, &moments), (SQUARE, &moments)] {
+        let found = groups.get(group).into_iter().flatten().map(|(name, t)| (name, t.dims()[0]));
+        let found: BTreeMap<&String, usize> = found.collect();
+        let missing = expected.iter().find(|(name, length)| found.get(name) != Some(length));
+        let unknown = found.iter().find(|(name, length)| all.get(**name) != Some(length));
+        if let Some(name) = missing.map(|(name, _)| name).or(unknown.map(|(name, _)| *name)) {
+            let reason = format!("tensor {group}.{name} is missing, unknown, or of another size");
+            return Err(Error::Checkpoint { path: path.to_owned(), reason });
+        }
+    }
+    Ok(())
 }

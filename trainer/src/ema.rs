@@ -1,6 +1,8 @@
 //! The EMA model: an exponential moving average of the trained tensors, which takes the place of a learning-rate
 //! schedule.
 
+use models::network::TensorRole;
+
 use crate::net::NamedTensors;
 
 /// Moves every trained tensor of `average` a fraction `1 - keep` towards `weights`; running statistics are taken
@@ -8,8 +10,11 @@ use crate::net::NamedTensors;
 pub(crate) fn follow(average: &mut NamedTensors, weights: &NamedTensors, keep: f64) {
     for (name, average) in average {
         let weight = weights[name].clone();
-        let is_statistic = name.ends_with(".running_mean") || name.ends_with(".running_var");
-        *average = if is_statistic { weight } else { average.clone() * keep + weight * (1.0 - keep) };
+        *average = if TensorRole::of(name) == TensorRole::Statistic {
+            weight
+        } else {
+            average.clone() * keep + weight * (1.0 - keep)
+        };
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
-use models::{ModelSpec, Pixels, Weights, bundle::Golden, calibration};
+use models::{ModelSpec, Pixels, TrainingFacts, Weights, bundle::Golden, calibration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -39,11 +39,6 @@ impl Classifier {
         Ok(Self { spec: weights.spec.clone(), network: net::load(fresh, tensors), device })
     }
 
-    /// What the network belongs to.
-    pub fn spec(&self) -> &ModelSpec {
-        &self.spec
-    }
-
     /// The logits of each image.
     pub fn logits(&self, images: &[Pixels]) -> Vec<Vec<f32>> {
         logits(&self.network, images, &self.device)
@@ -54,13 +49,14 @@ impl Classifier {
         Evaluation::of(&self.logits(&set.images), &set.labels)
     }
 
-    /// Golden vectors for the first `count` images.
+    /// Golden vectors for at most `count` images, spread evenly.
     pub fn golden(&self, images: &[Pixels], count: usize) -> Golden {
-        let images = &images[..count.min(images.len())];
+        let count = count.min(images.len());
+        let images: Vec<Pixels> = (0..count).map(|i| images[i * images.len() / count].clone()).collect();
         Golden {
             input_shape: self.spec.network.input,
             inputs: images.iter().map(Pixels::to_input).collect(),
-            logits: self.logits(images),
+            logits: self.logits(&images),
         }
     }
 }
@@ -96,10 +92,10 @@ pub(crate) fn logits(network: &WideResNet, images: &[Pixels], device: &Device) -
 }
 
 /// A network's tensors as weights; those the spec does not name stay out.
-pub(crate) fn weights(network: &WideResNet, spec: &ModelSpec) -> Weights {
+pub(crate) fn weights(network: &WideResNet, spec: &ModelSpec, training: TrainingFacts) -> Weights {
     let mut tensors = net::tensors(network);
     let values = |tensor: Tensor<1>| numbers(tensor).into_iter().map(|v| v as f32).collect();
     let named =
         spec.network.tensors().into_iter().filter_map(|t| Some((t.name.clone(), values(tensors.remove(&t.name)?))));
-    Weights { spec: spec.clone(), tensors: named.collect::<BTreeMap<_, _>>() }
+    Weights { spec: spec.clone(), training, tensors: named.collect::<BTreeMap<_, _>>() }
 }

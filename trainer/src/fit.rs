@@ -7,7 +7,7 @@ use std::{
 };
 
 use burn::{module::Module, tensor::Device};
-use models::{ModelSpec, NetworkSpec, Weights, durable};
+use models::{ModelSpec, NetworkSpec, TrainingFacts, Weights, durable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -59,8 +59,8 @@ pub enum Outcome {
 /// Stopping it by `stop`, or killing it, and calling it again gives the same weights as leaving it alone.
 ///
 /// # Errors
-/// [`Error::Config`], [`Error::Data`] before the first step; [`Error::OtherRun`] if the folder belongs to another run;
-/// [`Error::Diverged`]; [`models::Error::Io`] if the disk fails.
+/// [`Error::Config`], [`Error::Data`] before the first step; [`Error::OtherRun`] if the folder belongs to another run,
+/// [`Error::Checkpoint`] if its checkpoint is damaged; [`Error::Diverged`]; [`models::Error::Io`] if the disk fails.
 pub fn fit(
     config: &TrainConfig,
     network: &NetworkConfig,
@@ -80,6 +80,7 @@ pub fn fit(
     let config = run.state.identity.train.clone();
     while run.state.step < config.steps {
         if stop.load(Ordering::Relaxed) {
+            log.sync()?;
             run.save(folder)?;
             return Ok(Outcome::Stopped(run.state.step));
         }
@@ -96,10 +97,17 @@ pub fn fit(
             observer(Event::Logged(record));
         }
         if step.is_multiple_of(config.checkpoint_every) || step == config.steps {
+            log.sync()?;
             run.save(folder)?;
         }
     }
-    let weights = evaluate::weights(&run.ema, &run.spec);
+    let training = TrainingFacts {
+        labeled: data.labeled.len(),
+        unlabeled: data.unlabeled.len(),
+        steps: config.steps,
+        seed: config.seed,
+    };
+    let weights = evaluate::weights(&run.ema, &run.spec, training);
     weights.write(&folder.join(MODEL_FILE))?;
     Ok(Outcome::Finished(weights))
 }
@@ -111,7 +119,7 @@ fn model_spec(config: &TrainConfig, network: &NetworkConfig, data: &TrainingData
         if input[1] != input[2] {
             let found = format!("{}x{}", input[1], input[2]);
             return Err(Error::Config {
-                key: "data.preprocessing",
+                key: "preprocessing",
                 expected: "a square, for the rotation loss".into(),
                 found,
             });
@@ -160,6 +168,7 @@ impl Run {
             return Err(Error::OtherRun { folder: folder.to_owned(), differs });
         }
         observer(Event::Resumed(state.step));
+        checkpoint::check(&path, state.step, &groups, &spec)?;
         let mut group = |name| groups.remove(name).unwrap_or_default();
         Ok(Self {
             network: net::load(fresh.clone().train(), group(checkpoint::NETWORK)),
@@ -189,8 +198,7 @@ impl Run {
         self.ema = net::load(self.ema.clone(), average);
         self.state.method.after_step(&self.ema, after);
 
-        let images = config.images_per_step();
-        let loss = self.state.running.add(&losses, images, started.elapsed().as_secs_f64());
+        let loss = self.state.running.add(&losses, config.images_per_step(), started);
         if !loss.is_finite() {
             return Err(Error::Diverged { step: self.state.step, loss, learning_rate: config.learning_rate });
         }
@@ -229,12 +237,13 @@ pub(crate) struct RunningMeans {
 }
 
 impl RunningMeans {
-    /// Adds a step; returns its total loss.
-    fn add(&mut self, losses: &StepLosses, images: usize, seconds: f64) -> f64 {
+    /// Adds a step that began at `started`; returns its total loss.
+    fn add(&mut self, losses: &StepLosses, images: usize, started: Instant) -> f64 {
         let total: f64 = losses.total.clone().into_scalar();
         let parts = losses.parts.clone().map(|part| part.map(|loss| loss.into_scalar::<f64>()));
         self.steps += 1;
-        self.seconds += seconds;
+        // The device is done only once its numbers are here.
+        self.seconds += started.elapsed().as_secs_f64();
         self.images += images;
         self.total += total;
         self.parts = std::mem::take(&mut self.parts).zip(parts, |sum, part| part.map(|p| sum.unwrap_or(0.0) + p));

@@ -94,6 +94,11 @@ impl Log {
         Ok(Self { path: path.to_owned(), file })
     }
 
+    /// Makes everything written last: a checkpoint must never be ahead of the log.
+    pub(crate) fn sync(&self) -> Result<()> {
+        Ok(self.file.sync_data().map_err(models::Error::io("sync", &self.path))?)
+    }
+
     pub(crate) fn write(&mut self, record: &Record) -> Result<()> {
         let line = serde_json::to_string(record).map_err(|e| models::Error::malformed("log record", "JSON", e))?;
         Ok(writeln!(self.file, "{line}").map_err(models::Error::io("write", &self.path))?)

@@ -9,10 +9,7 @@ pub type Stream = ChaCha8Rng;
 
 /// The stream called `name` of a root seed. Streams of other names are independent of it.
 pub fn stream(seed: u64, name: &str) -> Stream {
-    let digest = Digest::of(format!("{seed}/{name}").as_bytes()).to_string();
-    let mut key = [0; 32];
-    key.copy_from_slice(&digest.as_bytes()[..32]);
-    ChaCha8Rng::from_seed(key)
+    ChaCha8Rng::from_seed(Digest::of(format!("{seed}/{name}").as_bytes()).into_bytes())
 }
 
 /// `count` seeds drawn from `stream`: one for each image of a batch, so that images can be augmented in parallel

@@ -1,10 +1,12 @@
 use std::{
+    io,
     path::PathBuf,
     process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
 };
 
 use anyhow::{Result, anyhow};
@@ -86,6 +88,10 @@ pub struct RunArgs {
     #[arg(long)]
     #[serde(skip)]
     once: bool,
+    /// Stop when standard input ends, as it does when the program that started the device is gone
+    #[arg(long)]
+    #[serde(skip)]
+    stop_on_eof: bool,
     /// Print a line for every image
     #[arg(long, short)]
     #[serde(skip)]
@@ -112,6 +118,15 @@ pub(super) fn run(args: RunArgs) -> Result<ExitCode> {
     let flag = Arc::clone(&shutdown);
     ctrlc::set_handler(move || flag.store(true, Ordering::SeqCst))
         .map_err(|e| anyhow!("cannot listen for Ctrl-C: {e}"))?;
+
+    if args.stop_on_eof {
+        let flag = Arc::clone(&shutdown);
+        thread::spawn(move || {
+            // An error ends the input as well.
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            flag.store(true, Ordering::SeqCst);
+        });
+    }
 
     let mut printed = Ok(());
     let mut show = |event: &Event| {

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 use comfy_table::Table;
 use models::Weights;
@@ -34,14 +34,10 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let path = args.model.unwrap_or_else(|| project.run_folder("train").join(MODEL_FILE));
     let weights = Weights::read(&path)?;
     let data = ProjectData::load(&project)?;
-    ensure!(
-        data.labels == weights.spec.labels && project.config().preprocessing == weights.spec.preprocessing,
-        "{} was trained for other labels or preprocessing than this project's",
-        path.display()
-    );
+    data.check_fits(&project, &weights.spec, &path)?;
     let test = data.test_images();
     let logits = Classifier::new(&weights, project.config().train.device)?.logits(&test.images);
-    let card = score::report_card(&logits, &test.labels, data.labels.len());
+    let card = score::report_card(&logits, &test.labels, data.labels.len(), weights.training);
     if args.project.json {
         return print_json(&card);
     }

@@ -1,9 +1,12 @@
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use jiff::Timestamp;
-use models::{Digest, Weights};
+use models::{Digest, Weights, bundle::MANIFEST};
 use serde::Serialize;
 use trainer::fit::MODEL_FILE;
 
@@ -42,15 +45,23 @@ struct Output {
     bundle: PathBuf,
     digest: Digest,
     accuracy: f64,
-    parity_max_abs_diff: f64,
+    parity_max_abs_diff: Option<f64>,
     temperature: f64,
     thresholds: Vec<f64>,
 }
 
 pub(super) fn run(args: ExportArgs) -> Result<()> {
     let project = Project::open(&args.project.config)?;
-    let weights = Weights::read(&args.model.unwrap_or_else(|| project.run_folder("train").join(MODEL_FILE)))?;
-    let data = ProjectData::load(&project)?.training(&project, Vec::new());
+    let is_replaceable = |out: &Path| match fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_none() || out.join(MANIFEST).exists(),
+        Err(_) => !out.exists(),
+    };
+    ensure!(is_replaceable(&args.out), "{} exists and is no bundle: expected a new folder", args.out.display());
+    let path = args.model.unwrap_or_else(|| project.run_folder("train").join(MODEL_FILE));
+    let weights = Weights::read(&path)?;
+    let data = ProjectData::load(&project)?;
+    data.check_fits(&project, &weights.spec, &path)?;
+    let data = data.training(&project, Vec::new());
     let place = Place { sequence: args.sequence, parent: None, created: Timestamp::now() };
     let bundle = export(&project, &weights, &data, place, &args.out)?;
     let card = bundle.report_card()?;
@@ -71,6 +82,6 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
         output.bundle.display(),
         output.digest.short(),
         percent(output.accuracy),
-        output.parity_max_abs_diff
+        output.parity_max_abs_diff.unwrap_or(f64::NAN)
     ))
 }

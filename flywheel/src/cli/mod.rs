@@ -8,13 +8,15 @@ mod init;
 mod round;
 mod train;
 
-use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, sync::atomic::Ordering};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use edge_runtime::cli::EdgeCommand;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
+
+use crate::interrupt;
 
 /// Keeps an image classifier on edge devices learning from what the devices see.
 #[derive(Debug, Parser)]
@@ -76,6 +78,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let resumes = matches!(program.command, Command::Train(_) | Command::Round(_));
     let result = match program.command {
         Command::Edge(command) => return edge_runtime::cli::execute(command),
         Command::Demo(args) => demo::run(args),
@@ -90,6 +93,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {}", message(&e));
+            if resumes && interrupt::flag().load(Ordering::SeqCst) {
+                eprintln!("nothing is lost: the same command goes on from there");
+            }
             ExitCode::FAILURE
         }
     }

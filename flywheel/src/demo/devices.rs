@@ -61,9 +61,10 @@ impl Fleet {
             let log = File::create(folder.join("log.jsonl"))
                 .with_context(|| format!("cannot log to {}", folder.display()))?;
             let process = Command::new(program)
-                .args(["edge", "run", "--json", "--config"])
+                .args(["edge", "run", "--json", "--stop-on-eof", "--config"])
                 .arg(&config_file)
-                .stdin(Stdio::null())
+                // Held open by this process: if it is killed, the devices stop too.
+                .stdin(Stdio::piped())
                 .stderr(log.try_clone()?)
                 .stdout(log)
                 .spawn()

@@ -111,7 +111,7 @@ pub fn run(options: &Options, progress: &Progress) -> Result<Summary> {
         spinner.text(format!("{name}: devices classify their images"));
         field.deliver(record.round)?;
         fleet.wait_until_synced(&field, record.round)?;
-        waves.push(Wave::new(fleet.predictions()?, &waves));
+        waves.push(Wave::new(serving.round, fleet.predictions()?, &waves));
         drop(spinner);
         if record.round == options.rounds {
             break;

@@ -38,6 +38,8 @@ pub struct RoundSummary {
     pub round: u32,
     /// The bundle it made.
     pub bundle: Digest,
+    /// Round whose bundle the devices ran after it: its own, or that of the last one that was published.
+    pub serving: u32,
     /// That bundle's accuracy on the frozen test set.
     pub test_accuracy: f64,
     /// Samples from the field that it was trained on.
@@ -61,15 +63,17 @@ pub struct RoundSummary {
 
 /// What devices predicted for one part of the field stream, each by its device.
 pub(super) struct Wave {
+    /// Round whose bundle the devices ran.
+    serving: u32,
     predictions: Vec<(String, Entry)>,
 }
 
 impl Wave {
     /// What of all predictions is not in an earlier part.
-    pub(super) fn new(mut predictions: Vec<(String, Entry)>, earlier: &[Self]) -> Self {
+    pub(super) fn new(serving: u32, mut predictions: Vec<(String, Entry)>, earlier: &[Self]) -> Self {
         let seen: BTreeSet<_> = earlier.iter().flat_map(Self::images).collect();
         predictions.retain(|(device, entry)| !seen.contains(&(device.as_str(), entry.source.as_str())));
-        Self { predictions }
+        Self { serving, predictions }
     }
 
     /// The samples that devices kept of it.
@@ -126,6 +130,7 @@ pub(super) fn summarize(played: &Played, seconds: f64) -> Result<Summary> {
         rounds.push(RoundSummary {
             round: record.round,
             bundle: record.bundle,
+            serving: wave.serving,
             test_accuracy: record.test_accuracy,
             field_samples: record.inputs.samples.len(),
             device_accuracy: fraction(right, wave.predictions.len()).context("devices predicted nothing")?,
@@ -139,11 +144,11 @@ pub(super) fn summarize(played: &Played, seconds: f64) -> Result<Summary> {
     }
     Ok(Summary {
         seed: *seed,
-        labels: cards.first().map_or(0, |card| card.labels),
+        labels: cards.first().map_or(0, |card| card.training.labeled),
         baseline_accuracy: references.baseline,
         all_labels_accuracy: references.all_labels,
         rounds,
-        parity_max_abs_diff: cards.iter().map(|card| card.parity_max_abs_diff).fold(0.0, f64::max),
+        parity_max_abs_diff: cards.iter().filter_map(|card| card.parity_max_abs_diff).fold(0.0, f64::max),
         unreadable: statuses.iter().map(|status| status.counters.unreadable).sum(),
         seconds,
     })

@@ -48,7 +48,7 @@ pub struct DataConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
     /// Fraction of the labeled images to set aside as test set if there is no `test` folder. An image's own digest decides,
-    /// so that it stays on its side when others are added.
+    /// so that it stays on its side when others are added; every class has at least one.
     #[serde(default = "test_fraction")]
     pub test_fraction: f64,
     /// Changes which images are set aside.

@@ -4,7 +4,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use models::{Digest, LabelSet, Pixels};
+use models::{Digest, LabelSet, ModelSpec, Pixels};
 use trainer::data::{
     LabeledImages, TrainingData,
     folder::{self, ImageFile},
@@ -36,7 +36,8 @@ impl ProjectData {
         let labeled_folder = project.path(&data.labeled);
         let others: Vec<PathBuf> =
             [&data.unlabeled, &data.test].into_iter().flatten().map(|p| project.path(p)).collect();
-        let labels = folder::classes(&labeled_folder, &names_inside(&labeled_folder, &others))?;
+        let others = names_inside(&labeled_folder, &others);
+        let labels = folder::classes(&labeled_folder, &others.iter().map(String::as_str).collect::<Vec<_>>())?;
         let labeled = folder::labeled(&labeled_folder, &labels, preprocessing)?;
         let unlabeled = match &data.unlabeled {
             Some(path) => folder::unlabeled(&project.path(path), preprocessing)?,
@@ -44,38 +45,56 @@ impl ProjectData {
         };
         let (labeled, test) = match &data.test {
             Some(path) => (labeled, folder::labeled(&project.path(path), &labels, preprocessing)?),
-            None => {
-                let is_test =
-                    |(file, _): &(ImageFile, usize)| is_set_aside(file.digest, data.split_seed, data.test_fraction);
-                let (test, labeled) = labeled.into_iter().partition(is_test);
-                (labeled, test)
-            }
+            None => set_aside(labeled, labels.len(), data.split_seed, data.test_fraction),
         };
         let all = Self { labels, labeled, unlabeled, test };
-        all.check(&labeled_folder).with_context(|| "the images do not make a training set")?;
+        all.check().with_context(|| "the images do not make a training set")?;
         Ok(all)
     }
 
-    fn check(&self, folder: &Path) -> Result<()> {
+    fn check(&self) -> Result<()> {
         for (class, name) in self.labels.names().iter().enumerate() {
+            let has = |set: &[(ImageFile, usize)]| set.iter().any(|(_, label)| *label == class);
             ensure!(
-                self.labeled.iter().any(|(_, label)| *label == class),
-                "every image of class {name:?} in {} was set aside as test set: add images, lower data.test_fraction, or \
-                 give a data.test folder",
-                folder.display()
+                has(&self.labeled) && has(&self.test),
+                "class {name:?} has one image: expected at least two, one to learn from and one to test on, or a \
+                 data.test folder"
             );
         }
-        ensure!(!self.test.is_empty(), "the test set is empty: raise data.test_fraction or give a data.test folder");
-        let test = self.test_digests();
-        if let Some((file, _)) = self.labeled.iter().find(|(file, _)| test.contains(&file.digest)) {
+        let test = self.test_pictures();
+        if let Some((file, _)) = self.labeled.iter().find(|(file, _)| test.contains(&file.pixels.digest())) {
             anyhow::bail!("{} is in the test set too: expected images that are in one of them", file.path.display());
         }
         Ok(())
     }
 
-    /// Digests of the test images: what must never be trained on.
-    pub fn test_digests(&self) -> BTreeSet<Digest> {
-        self.test.iter().map(|(file, _)| file.digest).collect()
+    /// Checks that a model is one for these labels and this preprocessing; `path` names it.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn check_fits(&self, project: &Project, model: &ModelSpec, path: &Path) -> Result<()> {
+        let preprocessing = &project.config().preprocessing;
+        ensure!(
+            self.labels == model.labels && *preprocessing == model.preprocessing,
+            "{} was made for the labels {:?} and {:?}, this project has {:?} and {preprocessing:?}: expected the same; \
+             another set of classes or another size is another project, with a store.folder of its own",
+            path.display(),
+            model.labels.names(),
+            model.preprocessing,
+            self.labels.names()
+        );
+        Ok(())
+    }
+
+    /// The pictures of the test set, which must never be trained on, by [`Pixels::digest`].
+    pub fn test_pictures(&self) -> BTreeSet<Digest> {
+        self.test.iter().map(|(file, _)| file.pixels.digest()).collect()
+    }
+
+    /// The pictures that are trained on already, likewise.
+    pub fn known_pictures(&self) -> BTreeSet<Digest> {
+        let labeled = self.labeled.iter().map(|(file, _)| file);
+        labeled.chain(&self.unlabeled).map(|file| file.pixels.digest()).collect()
     }
 
     /// The test images with their classes.
@@ -85,9 +104,9 @@ impl ProjectData {
 
     /// What a run trains on: the labeled images; all images, without labels; and those that came in from the field.
     pub fn training(&self, project: &Project, field: Vec<Pixels>) -> TrainingData {
-        let test = self.test_digests();
+        let test = self.test_pictures();
         let labeled = self.labeled.iter().map(|(file, _)| file);
-        let unlabeled = labeled.chain(&self.unlabeled).filter(|file| !test.contains(&file.digest));
+        let unlabeled = labeled.chain(&self.unlabeled).filter(|file| !test.contains(&file.pixels.digest()));
         TrainingData {
             labels: self.labels.clone(),
             preprocessing: project.config().preprocessing.clone(),
@@ -103,29 +122,71 @@ fn labeled_images(files: &[(ImageFile, usize)]) -> LabeledImages {
     LabeledImages { images, labels }
 }
 
-/// Names of those of `folders` that lie directly inside `parent`: they are no classes.
-fn names_inside<'a>(parent: &Path, folders: &'a [PathBuf]) -> Vec<&'a str> {
-    folders.iter().filter(|f| f.parent() == Some(parent)).filter_map(|f| f.file_name()?.to_str()).collect()
+/// Names of the sub-folders of `parent` that hold any of `folders`: they are no classes.
+fn names_inside(parent: &Path, folders: &[PathBuf]) -> Vec<String> {
+    let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let parent = absolute(parent);
+    let name = |folder: &PathBuf| {
+        let folder = absolute(folder);
+        let inside = folder.strip_prefix(&parent).ok()?;
+        Some(inside.components().next()?.as_os_str().to_string_lossy().into_owned())
+    };
+    folders.iter().filter_map(name).collect()
 }
 
-/// Whether an image belongs to the test set: the same answer whatever other images there are.
-fn is_set_aside(image: Digest, seed: u64, fraction: f64) -> bool {
-    let digits = Digest::of(format!("{seed}/{image}").as_bytes()).to_string();
-    let drawn = u32::from_str_radix(&digits[..8], 16).unwrap_or(u32::MAX);
-    f64::from(drawn) < fraction * f64::from(u32::MAX)
+type Labeled = Vec<(ImageFile, usize)>;
+
+/// Divides labeled images into those to learn from and the test set.
+///
+/// An image's own digest decides, so that it stays on its side when others are added. Only where that leaves a class of
+/// two images or more without any on one side, the nearest one changes sides.
+fn set_aside(images: Labeled, classes: usize, seed: u64, fraction: f64) -> (Labeled, Labeled) {
+    let (mut labeled, mut test) = (Vec::new(), Vec::new());
+    let mut by_class = vec![Vec::new(); classes];
+    images.into_iter().for_each(|(file, class)| by_class[class].push((file, class)));
+    for mut images in by_class {
+        images.sort_by(|(a, _), (b, _)| draw(a.digest, seed).total_cmp(&draw(b.digest, seed)));
+        let drawn = images.iter().filter(|(file, _)| draw(file.digest, seed) < fraction).count();
+        let count = if images.len() < 2 { 0 } else { drawn.clamp(1, images.len() - 1) };
+        labeled.extend(images.split_off(count));
+        test.extend(images);
+    }
+    (labeled, test)
+}
+
+/// A number from 0 to 1 that depends on the image and the seed alone.
+fn draw(image: Digest, seed: u64) -> f64 {
+    let [a, b, c, d, ..] = Digest::of(format!("{seed}/{image}").as_bytes()).into_bytes();
+    f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn images(count: u32, class: usize) -> Labeled {
+        let image = |i: u32| {
+            let pixels = Pixels { height: 1, width: 4, channels: 1, data: i.to_le_bytes().to_vec() };
+            (ImageFile { path: PathBuf::new(), digest: Digest::of(&i.to_le_bytes()), pixels }, class)
+        };
+        (0..count).map(image).collect()
+    }
+
     #[test]
     fn an_image_stays_on_its_side_and_about_the_fraction_is_set_aside() {
-        let images: Vec<Digest> = (0..2000_u32).map(|i| Digest::of(&i.to_le_bytes())).collect();
-        let aside = images.iter().filter(|image| is_set_aside(**image, 1, 0.2)).count();
-        assert!((340..460).contains(&aside), "{aside} of 2000");
-        assert!(!images.iter().any(|image| is_set_aside(*image, 1, 0.0)));
-        // Another seed sets others aside.
-        assert!(images.iter().any(|image| is_set_aside(*image, 1, 0.2) != is_set_aside(*image, 2, 0.2)));
+        let (labeled, test) = set_aside(images(2000, 0), 1, 1, 0.2);
+        assert_eq!(labeled.len() + test.len(), 2000);
+        assert!((340..460).contains(&test.len()), "{} of 2000", test.len());
+        let (_, more) = set_aside(images(3000, 0), 1, 1, 0.2);
+        assert!(test.iter().all(|image| more.contains(image)), "an image changed sides when others came");
+        assert!(set_aside(images(2000, 0), 1, 2, 0.2).1 != test, "the seed changes nothing");
+    }
+
+    #[test]
+    fn every_class_has_images_on_both_sides() {
+        for (count, fraction) in [(2, 0.0), (2, 1.0), (5, 0.0), (5, 1.0)] {
+            let (labeled, test) = set_aside(images(count, 0), 1, 1, fraction);
+            assert!(!labeled.is_empty() && !test.is_empty(), "{count} images, fraction {fraction}");
+        }
     }
 }

@@ -17,11 +17,11 @@ pub(super) fn section(round: &RoundSection, open: bool) -> Markup {
         ("95 % interval", interval(card.accuracy_interval)),
         ("On devices", maybe_percent(round.device_accuracy)),
         ("Test images", count(card.test_images)),
-        ("Labels", count(card.labels)),
-        ("Unlabeled images", count(card.unlabeled)),
-        ("Steps", count(usize::try_from(card.steps).unwrap_or(usize::MAX))),
-        ("Seed", card.seed.to_string()),
-        ("Parity of the export", if parity.is_finite() { format!("{parity:.1e}") } else { NONE.into() }),
+        ("Labels", count(card.training.labeled)),
+        ("Unlabeled images", count(card.training.unlabeled)),
+        ("Steps", count(usize::try_from(card.training.steps).unwrap_or(usize::MAX))),
+        ("Seed", card.training.seed.to_string()),
+        ("Parity of the export", parity.map_or(NONE.into(), |parity| format!("{parity:.1e}"))),
     ];
     html! {
         section.round id=(id) aria-labelledby={ (id) "-heading" } {

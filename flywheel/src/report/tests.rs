@@ -20,11 +20,8 @@ fn page(text: &str) -> Page {
         ece_after: 0.05,
         reliability_before: vec![bin],
         reliability_after: vec![bin],
-        parity_max_abs_diff: 1e-6,
-        labels: 4,
-        unlabeled: 8,
-        steps: 20,
-        seed: 7,
+        parity_max_abs_diff: Some(1e-6),
+        training: models::TrainingFacts { labeled: 4, unlabeled: 8, steps: 20, seed: 7 },
     };
     let round = RoundSection {
         round: 1,

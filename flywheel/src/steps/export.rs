@@ -43,13 +43,7 @@ pub fn export(
     let classes = weights.spec.labels.len();
     let logits = classifier.logits(&data.test.images);
     let unlabeled = classifier.logits(&data.unlabeled);
-    let report_card = models::ReportCard {
-        labels: data.labeled.len(),
-        unlabeled: data.unlabeled.len(),
-        steps: config.train.steps,
-        seed: config.train.seed,
-        ..score::report_card(&logits, &data.test.labels, classes)
-    };
+    let report_card = score::report_card(&logits, &data.test.labels, classes, weights.training);
     let golden = classifier.golden(&data.labeled.images, GOLDEN);
     let parts = Parts {
         weights,

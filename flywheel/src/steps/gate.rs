@@ -7,7 +7,7 @@ use super::score::wilson;
 use crate::project::GateConfig;
 
 /// One-sided 95 % quantile of the normal distribution.
-const Z95: f64 = 1.644_853_626_951_472_2;
+const Z_ONE_SIDED: f64 = 1.644_853_626_951_472_2;
 
 /// What the gate found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,11 +56,14 @@ pub fn against(current: &[Vec<f32>], new: &[Vec<f32>], labels: &[usize], config:
     let n = labels.len() as f64 + 2.0;
     let adjusted: f64 = (better - worse) / n;
     let error = ((better + worse) / n - adjusted * adjusted).max(0.0).sqrt() / n.sqrt();
-    let at_least = adjusted - Z95 * error;
+    let at_least = adjusted - Z_ONE_SIDED * error;
     let difference = (better - worse) / labels.len().max(1) as f64;
     let passed = at_least >= -config.margin;
+    // An interval for two models that agree on every image is this wide already.
+    let needed = (Z_ONE_SIDED / config.margin.max(1e-9)).ceil();
+    let hint = if n < needed { format!("; a test set of {needed:.0} images could show less") } else { String::new() };
     let reason = format!(
-        "{:+.1} points against the current model, at least {:+.1} (95 %): {} the margin of -{:.1}",
+        "{:+.1} points against the current model, at least {:+.1} (95 %): {} the margin of -{:.1}{hint}",
         100.0 * difference,
         100.0 * at_least,
         if passed { "within" } else { "below" },

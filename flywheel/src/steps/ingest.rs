@@ -45,7 +45,15 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
         if path.exists() && remote.size(&receipt_name)?.is_some() {
             continue;
         }
-        let Some(bytes) = remote.get(&name, MAX_SEGMENT)? else { continue };
+        let bytes = match remote.get(&name, MAX_SEGMENT) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => continue,
+            Err(edge_runtime::Error::Models(e)) => {
+                ingested.refused.push(e.to_string());
+                continue;
+            }
+            Err(e) => return Err(e.into()),
+        };
         let samples = match read(&name, &device, digest, &bytes) {
             Ok(samples) => samples.len(),
             Err(e) => {
@@ -111,4 +119,72 @@ fn sorted_entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     paths.retain(|path| !is_temporary(path));
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use models::{Prediction, Reason, SampleRecord};
+
+    use super::*;
+
+    fn sample(device: &str, image: &[u8], reason: Reason) -> Sample {
+        let record = SampleRecord {
+            image: Digest::of(image),
+            extension: "png".into(),
+            device: device.into(),
+            source: "1.png".into(),
+            captured: Timestamp::UNIX_EPOCH,
+            bundle: Digest::of(b"bundle"),
+            prediction: Prediction { class: 0, confidence: 0.99, probs: vec![0.99, 0.01] },
+            reasons: vec![reason],
+        };
+        Sample { record, image: image.to_vec() }
+    }
+
+    fn upload(remote: &Remote, device: &str, samples: &[Sample]) -> Result<Digest> {
+        let mut bytes = Vec::new();
+        segment::write(&mut bytes, samples)?;
+        let digest = Digest::of(&bytes);
+        remote.put(&sync::segment(device, digest), bytes)?;
+        Ok(digest)
+    }
+
+    #[test]
+    fn what_is_valid_is_kept_once_and_receipted_and_the_rest_is_refused_by_name() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join("flywheel.toml");
+        fs::write(&config, "[data]\nlabeled = 'x'\n[preprocessing]\ncolor = 'gray'\nheight = 8\nwidth = 8\n")?;
+        let project = Project::open(&config)?;
+        durable::create_folders(&project.remote_folder())?;
+        let remote = Remote::folder(&project.remote_folder())?;
+
+        let confident = Reason::Confident { threshold: 0.95 };
+        let audit = Reason::Audit { probability: 0.1 };
+        let first = upload(&remote, "cam-1", &[sample("cam-1", b"a", confident), sample("cam-1", b"b", confident)])?;
+        // The same image from another device, kept for audit there.
+        upload(&remote, "cam-2", &[sample("cam-2", b"a", audit)])?;
+        // A sample in the name of another device, a damaged segment, and something else.
+        let forged = upload(&remote, "cam-2", &[sample("cam-1", b"c", confident)])?;
+        remote.put(&sync::segment("cam-1", Digest::of(b"promised")), b"other bytes".to_vec())?;
+        remote.put("segments/cam-1/readme.txt", b"hello".to_vec())?;
+
+        let ingested = ingest(&project, &remote, Timestamp::UNIX_EPOCH)?;
+        assert_eq!((ingested.segments, ingested.samples, ingested.refused.len()), (2, 3, 3), "{ingested:?}");
+        assert!(ingested.refused.iter().any(|refused| refused.contains("readme.txt")));
+        assert!(remote.size(&sync::receipt("cam-1", first))?.is_some());
+        assert!(remote.size(&sync::receipt("cam-2", forged))?.is_none(), "a refused segment was receipted");
+
+        let found = samples(&project)?;
+        assert_eq!(found.len(), 2, "image a came twice");
+        let a = found.iter().find(|sample| sample.image == b"a").context("image a is gone")?;
+        assert_eq!(a.record.audit_probability(), Some(0.1), "what one device drew for audit is one for audit");
+
+        // Again: nothing new. Without the receipt, as after a cut before it was written: it is written again.
+        assert_eq!(ingest(&project, &remote, Timestamp::UNIX_EPOCH)?.segments, 0);
+        fs::remove_file(project.remote_folder().join(sync::receipt("cam-1", first)))?;
+        ingest(&project, &remote, Timestamp::UNIX_EPOCH)?;
+        assert!(remote.size(&sync::receipt("cam-1", first))?.is_some());
+        assert_eq!(samples(&project)?.len(), 2);
+        Ok(())
+    }
 }

@@ -61,7 +61,8 @@ pub fn relabel(
     (relabeled, unreadable)
 }
 
-/// Chooses the samples to train on.
+/// Chooses the samples to train on. The test set and what the workstation knows are given by [`Pixels::digest`], so that
+/// another file of the same picture is the same.
 pub fn choose<'a>(
     relabeled: &'a [Relabeled],
     calibration: &Calibration,
@@ -73,11 +74,12 @@ pub fn choose<'a>(
     for candidate in relabeled {
         let record = &candidate.sample.record;
         let contradicts = |label: usize| label != candidate.prediction.class;
-        let counter = if test.contains(&record.image) {
+        let picture = candidate.pixels.digest();
+        let counter = if test.contains(&picture) {
             &mut choice.in_test_set
         } else if record.audit_probability().is_some() {
             &mut choice.audit
-        } else if known.contains(&record.image) {
+        } else if known.contains(&picture) {
             &mut choice.known
         } else if record.pseudo_label().is_some_and(contradicts) {
             &mut choice.contradicted
@@ -99,6 +101,11 @@ mod tests {
 
     use super::*;
 
+    /// A picture of its own for every name.
+    fn picture(name: &str) -> Pixels {
+        Pixels { height: 1, width: name.len(), channels: 1, data: name.as_bytes().to_vec() }
+    }
+
     fn candidate(image: &str, device_label: usize, reason: Reason, now: [f64; 2]) -> Relabeled {
         let predict = |probs: [f64; 2]| {
             let class = usize::from(probs[1] > probs[0]);
@@ -115,7 +122,7 @@ mod tests {
             prediction: predict(device_probs),
             reasons: vec![reason],
         };
-        let pixels = Pixels { height: 1, width: 1, channels: 1, data: vec![0] };
+        let pixels = picture(image);
         Relabeled { sample: Sample { record, image: Vec::new() }, pixels, prediction: predict(now) }
     }
 
@@ -132,7 +139,7 @@ mod tests {
             candidate("pool", 0, confident, [0.97, 0.03]),
         ];
         let calibration = Calibration { temperature: 1.0, thresholds: vec![0.9, 0.9] };
-        let set = |image: &str| BTreeSet::from([Digest::of(image.as_bytes())]);
+        let set = |image: &str| BTreeSet::from([picture(image).digest()]);
         let (chosen, choice) = choose(&candidates, &calibration, &set("test"), &set("pool"));
         let names: Vec<_> = chosen.iter().map(|c| c.sample.record.source.as_str()).collect();
         assert_eq!(names, ["good"]);

@@ -1,7 +1,7 @@
 //! What is measured on the frozen test set.
 
 use models::{
-    ReportCard,
+    ReportCard, TrainingFacts,
     bundle::ReliabilityBin,
     calibration::{argmax, softmax},
 };
@@ -9,7 +9,7 @@ use models::{
 use super::calibrate::fit_temperature;
 
 /// Two-sided 95 % quantile of the normal distribution.
-const Z95: f64 = 1.959_963_984_540_054;
+const Z_TWO_SIDED: f64 = 1.959_963_984_540_054;
 /// Intervals of confidence in a reliability diagram.
 const BINS: usize = 10;
 
@@ -21,18 +21,18 @@ pub fn wilson(correct: usize, count: usize) -> [f64; 2] {
     if count == 0 {
         return [0.0, 1.0];
     }
-    let (n, z2) = (count as f64, Z95 * Z95);
+    let (n, z2) = (count as f64, Z_TWO_SIDED * Z_TWO_SIDED);
     let p = correct as f64 / n;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = Z95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+    let half = Z_TWO_SIDED / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     [(centre - half).max(0.0), (centre + half).min(1.0)]
 }
 
-/// Everything about accuracy and calibration; what is not about the test set is left at zero for the caller.
+/// Everything about the accuracy and calibration of a model that was trained so.
 ///
 /// Accuracy does not depend on calibration. The calibration error after scaling is measured with the temperature of the
 /// other half of the images, so that no image judges a temperature it helped to choose.
-pub fn report_card(logits: &[Vec<f32>], labels: &[usize], classes: usize) -> ReportCard {
+pub fn report_card(logits: &[Vec<f32>], labels: &[usize], classes: usize, training: TrainingFacts) -> ReportCard {
     let mut confusion = vec![vec![0; classes]; classes];
     for (logits, &label) in logits.iter().zip(labels) {
         confusion[label][argmax(logits)] += 1;
@@ -51,11 +51,8 @@ pub fn report_card(logits: &[Vec<f32>], labels: &[usize], classes: usize) -> Rep
         ece_after: expected_calibration_error(&after),
         reliability_before: before,
         reliability_after: after,
-        parity_max_abs_diff: 0.0,
-        labels: 0,
-        unlabeled: 0,
-        steps: 0,
-        seed: 0,
+        parity_max_abs_diff: None,
+        training,
     }
 }
 
@@ -122,7 +119,8 @@ mod tests {
     #[test]
     fn counts_what_was_confused_and_how_sure_it_was() {
         let logits = vec![vec![2.0, 0.0], vec![2.0, 0.0], vec![0.0, 2.0], vec![0.0, 2.0]];
-        let card = report_card(&logits, &[0, 1, 1, 1], 2);
+        let card =
+            report_card(&logits, &[0, 1, 1, 1], 2, TrainingFacts { labeled: 2, unlabeled: 0, steps: 1, seed: 0 });
         assert_eq!(card.confusion, [[1, 0], [1, 2]]);
         assert_eq!(card.accuracy, 0.75);
         assert!(SAME_MATH.same(card.per_class_accuracy[1], 2.0 / 3.0));

@@ -15,7 +15,7 @@ use crate::{interrupt, progress::Progress};
 /// Trains in `folder`, or goes on there.
 ///
 /// # Errors
-/// Those of [`trainer::fit()`]; after Ctrl-C, one that says how to go on.
+/// Those of [`trainer::fit()`]; after Ctrl-C, one that says where it stopped.
 pub fn train(
     name: &str,
     config: &TrainConfig,
@@ -28,7 +28,7 @@ pub fn train(
     match trainer::fit(config, network, data, folder, interrupt::flag(), &mut |event| bar.update(&event))? {
         Outcome::Finished(weights) => Ok(weights),
         Outcome::Stopped(step) => {
-            bail!("stopped at step {step} of {}; the same command goes on from there", config.steps)
+            bail!("stopped {name} at step {step} of {}", config.steps)
         }
     }
 }

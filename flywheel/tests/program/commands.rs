@@ -75,6 +75,42 @@ fn ones_own_images_become_a_bundle_that_classifies_and_a_killed_training_resumes
     Ok(())
 }
 
+/// Rounds and a device on one's own images, with a round that is killed on the way.
+#[test]
+fn rounds_go_on_after_a_kill_and_a_device_lives_from_them() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    project(folder)?;
+    let first: Value = serde_json::from_str(&succeed(folder, &["round", "--json"])?)?;
+    assert_eq!((&first["round"], &first["published"]), (&1.into(), &true.into()), "{first}");
+
+    let device = ["edge", "run", "--device", "cam-1", "--source", "images/unlabeled", "--state", "state"];
+    let device = [&device[..], &["--remote", "remote", "--once", "--audit-seed", "1"]].concat();
+    succeed(folder, &device)?;
+    let journal = fs::read_to_string(folder.join("state/predictions.jsonl"))?;
+    assert_eq!(journal.lines().count(), 28);
+    assert!(journal.lines().all(|line| line.contains(first["bundle"].as_str().unwrap_or("?"))));
+
+    let mut killed = flywheel(folder, &["round"]).spawn()?;
+    let checkpoint = folder.join("flywheel/runs/round-2/checkpoint.safetensors");
+    let end = Instant::now() + Duration::from_secs(60);
+    while !checkpoint.exists() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
+    }
+    killed.kill()?;
+    killed.wait()?;
+    let inputs: Value = serde_json::from_str(&fs::read_to_string(folder.join("flywheel/rounds/round-2.inputs.json"))?)?;
+    let second: Value = serde_json::from_str(&succeed(folder, &["round", "--json"])?)?;
+    assert_eq!((&second["round"], &second["parent"]), (&2.into(), &first["bundle"]), "{second}");
+    assert_eq!(second["inputs"], inputs, "the round went on with other inputs");
+    // The device saw only images that the workstation has already: none is trained on twice.
+    assert_eq!(second["inputs"]["choice"]["chosen"], 0, "{second}");
+    // All that came in was receipted: the device keeps nothing any more.
+    succeed(folder, &device)?;
+    assert_eq!(fs::read_dir(folder.join("state/store/sealed"))?.count(), 0);
+    Ok(())
+}
+
 #[test]
 fn bad_input_is_an_error_that_names_the_file_and_what_was_expected() -> TestResult {
     let folder = tempfile::tempdir()?;
@@ -107,6 +143,10 @@ fn bad_input_is_an_error_that_names_the_file_and_what_was_expected() -> TestResu
     let error = fail(folder, &["train"])?;
     assert!(error.contains("flywheel/runs/train"), "{error}");
 
+    // Nor is a folder that is no bundle replaced by one.
+    fs::remove_file(folder.join("flywheel"))?;
+    let error = fail(folder, &["export", "--out", "images"])?;
+    assert!(error.contains("images exists and is no bundle") && folder.join("images/left").exists(), "{error}");
     // A folder that is not the demo's is never replaced.
     let error = fail(folder, &["demo", "--out", "images"])?;
     assert!(error.contains("images is not empty") && folder.join("images/left").exists(), "{error}");

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, TrainingFacts};
 
 /// What the workstation measured on the frozen test set before it let a bundle go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,16 +24,10 @@ pub struct ReportCard {
     pub reliability_before: Vec<ReliabilityBin>,
     /// Reliability after calibration, cross-fitted as `ece_after`.
     pub reliability_after: Vec<ReliabilityBin>,
-    /// Largest difference between the trainer's logits and those of the exported model.
-    pub parity_max_abs_diff: f64,
-    /// Labeled images trained on.
-    pub labels: usize,
-    /// Unlabeled images trained on.
-    pub unlabeled: usize,
-    /// Optimiser steps.
-    pub steps: u64,
-    /// Root seed of the training run.
-    pub seed: u64,
+    /// Largest difference between the trainer's logits and those of the exported model; none before it is exported.
+    pub parity_max_abs_diff: Option<f64>,
+    /// How the model came about.
+    pub training: TrainingFacts,
 }
 
 impl ReportCard {

@@ -1,7 +1,8 @@
 //! CTAugment: strong augmentation whose strength is learned while training.
 //!
 //! Each parameter of each operation is divided into bins. A bin's rate says how well the model still recognises
-//! labeled images that were augmented with a value of that bin; values of bins with low rates are no longer drawn.
+//! labeled images that were augmented with a value of that bin; values between two bins with low rates are no longer
+//! drawn.
 //!
 //! # Reference
 //! Berthelot et al., "ReMixMatch" (2020), section 3.2.2, with the constants of the original code.
@@ -20,8 +21,8 @@ use crate::random::Stream;
 pub struct CtAugmentConfig {
     /// Operations applied one after another. Default 2: ReMixMatch, section 3.2.2.
     pub depth: usize,
-    /// Bins whose rate, as a fraction of the best bin's, is below this are not drawn from.
-    /// Default 0.8: the original code's flag; its class default and the paper say 0.85.
+    /// Bins whose rate, as a fraction of the best bin's, is below this add nothing to the chance of being drawn.
+    /// Default 0.8: the original code's flag, over its class default of 0.85.
     pub threshold: f64,
     /// What one observation leaves of a rate. Default 0.99: ReMixMatch, section 3.2.2.
     pub decay: f64,
@@ -51,7 +52,7 @@ impl CtAugment {
         Self { config, rates: Operation::ALL.map(ones).to_vec() }
     }
 
-    /// A policy for training, its values drawn from bins in good standing.
+    /// A policy for training, its values drawn between bins of which at least one is in good standing.
     pub fn policy(&self, random: &mut Stream) -> Policy {
         self.draw(random, |rates, random| {
             let weights = segment_weights(&bin_weights(rates, self.config.decay, self.config.threshold));
@@ -77,8 +78,7 @@ impl CtAugment {
     pub fn update(&mut self, probe: &Policy, match_: f64) {
         let decay = self.config.decay;
         for (operation, parameters) in probe {
-            let Some(index) = Operation::ALL.iter().position(|op| op == operation) else { continue };
-            for (rates, value) in self.rates[index].iter_mut().zip(parameters) {
+            for (rates, value) in self.rates[*operation as usize].iter_mut().zip(parameters) {
                 let bin = bin(*value, rates.len());
                 rates[bin] = decay * rates[bin] + (1.0 - decay) * match_;
             }
@@ -130,7 +130,7 @@ mod tests {
 
     /// Case 10.
     #[test]
-    fn draws_from_good_bins_only() {
+    fn draws_between_bins_by_their_weights() {
         let case = vectors::case("10_cta_weights");
         let weights = bin_weights(&case.input::<Vec<f64>>("/rate"), case.input("/decay"), case.input("/th"));
         assert_same(&weights, &case.expected::<Vec<f64>>("/p"));

@@ -1,4 +1,4 @@
-//! Images in folders: `FOLDER/CLASS/*.jpg` with labels, `FOLDER/**/*.jpg` without.
+//! Images in folders: JPEG and PNG files below `FOLDER/CLASS` with labels, anywhere below `FOLDER` without.
 
 use std::{
     fs,
@@ -75,10 +75,14 @@ pub fn unlabeled(folder: &Path, preprocessing: &Preprocessing) -> Result<Vec<Ima
 /// Paths of the JPEG and PNG files below a folder, sorted.
 fn image_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in WalkDir::new(folder).sort_by_file_name() {
+    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
         let entry = entry.map_err(|e| models::Error::io("list", folder)(e.into()))?;
         let extension = entry.path().extension().and_then(|e| e.to_str()).map(str::to_lowercase);
-        if entry.file_type().is_file() && extension.is_some_and(|e| IMAGE_EXTENSIONS.contains(&e.as_str())) {
+        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if entry.file_type().is_file()
+            && !is_hidden
+            && extension.is_some_and(|e| IMAGE_EXTENSIONS.contains(&e.as_str()))
+        {
             files.push(entry.into_path());
         }
     }

@@ -55,7 +55,7 @@ pub struct TrainingData {
     pub preprocessing: Preprocessing,
     /// Images with labels to learn from.
     pub labeled: LabeledImages,
-    /// Images without labels. As in the papers, a caller puts the labeled ones in as well.
+    /// Images without labels. As in ReMixMatch's original code, a caller puts the labeled ones in as well.
     pub unlabeled: Vec<Pixels>,
     /// The frozen test set: measured, never learned from.
     pub test: LabeledImages,
@@ -77,6 +77,15 @@ impl TrainingData {
                 });
             }
         }
+        for (what, set) in [("labeled images", &self.labeled), ("test set", &self.test)] {
+            if set.images.len() != set.labels.len() || set.labels.iter().any(|label| *label >= classes) {
+                return Err(Error::Data {
+                    what: what.into(),
+                    expected: format!("for each image a label below {classes}"),
+                    found: format!("{} images, labels {:?}", set.images.len(), set.labels),
+                });
+            }
+        }
         let [channels, height, width] = self.preprocessing.shape();
         let sets = [
             ("labeled images", &self.labeled.images),
@@ -84,7 +93,11 @@ impl TrainingData {
             ("test set", &self.test.images),
         ];
         for (what, images) in sets {
-            let wrong = images.iter().find(|i| (i.channels, i.height, i.width) != (channels, height, width));
+            let is_wrong = |i: &&Pixels| {
+                (i.channels, i.height, i.width) != (channels, height, width)
+                    || i.data.len() != channels * height * width
+            };
+            let wrong = images.iter().find(is_wrong);
             if let Some(Pixels { channels: c, height: h, width: w, .. }) = wrong {
                 return Err(Error::Data {
                     what: what.into(),
@@ -96,7 +109,7 @@ impl TrainingData {
         Ok(())
     }
 
-    /// A digest of every image and label that is learned from: two runs on the same data have the same.
+    /// A digest of every image and label, measured on or learned from: two runs on the same data have the same.
     pub fn digest(&self) -> Digest {
         let mut bytes = self.labels.names().join("\n").into_bytes();
         for images in [&self.labeled.images, &self.unlabeled, &self.test.images] {

@@ -1,4 +1,4 @@
-use rand::RngExt;
+use rand::{RngExt, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
 use crate::random::{self, Stream};
@@ -6,11 +6,12 @@ use crate::random::{self, Stream};
 /// Slots of the buffer: the original code's value.
 const SLOTS: usize = 8192;
 
-/// An endless shuffled stream of the indices `0..len`: repeated in order, then shuffled through a buffer, as the
-/// original code's input pipeline does. With fewer images than slots this is close to drawing with replacement.
+/// An endless shuffled stream of the indices `0..len`: put in a random order once, repeated, and shuffled through a
+/// buffer, as the original code's input pipeline does. With fewer images than slots this is close to drawing with
+/// replacement; with more, the random order keeps images of one folder from coming together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ShuffleBuffer {
-    len: usize,
+    order: Vec<usize>,
     next: usize,
     slots: Vec<usize>,
     random: Stream,
@@ -19,7 +20,10 @@ pub(crate) struct ShuffleBuffer {
 impl ShuffleBuffer {
     /// A stream over `len` images.
     pub(crate) fn new(len: usize, seed: u64, name: &str) -> Self {
-        let mut buffer = Self { len, next: 0, slots: Vec::new(), random: random::stream(seed, name) };
+        let mut random = random::stream(seed, name);
+        let mut order: Vec<usize> = (0..len).collect();
+        order.shuffle(&mut random);
+        let mut buffer = Self { order, next: 0, slots: Vec::new(), random };
         buffer.slots = (0..SLOTS).map(|_| buffer.repeat()).collect();
         buffer
     }
@@ -36,8 +40,8 @@ impl ShuffleBuffer {
     }
 
     fn repeat(&mut self) -> usize {
-        let index = self.next;
-        self.next = (index + 1) % self.len;
+        let index = self.order[self.next];
+        self.next = (self.next + 1) % self.order.len();
         index
     }
 }
@@ -45,6 +49,14 @@ impl ShuffleBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// 20,000 images in two blocks: the very first draws already hold both.
+    #[test]
+    fn blocks_do_not_come_together() {
+        let drawn = ShuffleBuffer::new(20_000, 1, "test").take(1000);
+        let first_block = drawn.iter().filter(|&&i| i < 10_000).count();
+        assert!((400..600).contains(&first_block), "{first_block} of 1000");
+    }
 
     #[test]
     fn draws_every_image_about_equally_often_and_goes_on_where_it_was_saved() {

@@ -1,7 +1,7 @@
 //! Batch norm over groups of a batch.
 //!
-//! The method normalises every 64-image batch of a step by its own statistics. Run as groups of one large batch, the
-//! thirteen passes of a step become one with the same numbers.
+//! The method normalises every batch of a step by its own statistics. Run as groups of one large batch, all passes of a
+//! step that need a gradient (twelve, with eight strong views) become one with the same numbers.
 
 use burn::{
     module::{Module, Param},
@@ -125,6 +125,18 @@ mod tests {
         let norm = norm.follow(statistics.remove(0), 0.001);
         assert_same(&values(norm.running_mean.val()), &[case.expected("/running_mean")]);
         assert_same(&values(norm.running_var.val()), &[case.expected("/running_var")]);
+    }
+
+    /// Against central differences of the same sum in numpy.
+    #[test]
+    fn gradient_flows_through_the_statistics() {
+        let device = Device::flex().autodiff();
+        let row = |values: [f32; 4]| Tensor::<1>::from_floats(values, &device).reshape([4, 1, 1, 1]);
+        let x = row([1.0, 2.0, 4.0, 9.0]).require_grad();
+        let y = BatchNorm::new(1, &device).forward(x.clone(), &mut Mode::Train { groups: 1, record: None });
+        let gradients = (y * row([0.3, -0.2, 0.5, 0.1])).sum().backward();
+        let expected = [0.040_553_221, -0.121_659_663, 0.105_438_374, -0.024_331_933];
+        assert_same(&values(x.grad(&gradients).expect("dx")), &expected);
     }
 
     /// One pass over three groups gives the values, statistics and gradients of three passes.

@@ -10,7 +10,9 @@ use burn::tensor::Tensor;
 /// # Shapes
 /// `[batch, class]` to the same.
 pub(crate) fn sharpen(probs: Tensor<2>, temperature: f64) -> Tensor<2> {
-    normalize(probs.powf_scalar(1.0 / temperature))
+    // The largest becomes 1 first, so that a low temperature cannot turn a whole row into zeros.
+    let largest = probs.clone().max_dim(1);
+    normalize((probs / largest).powf_scalar(1.0 / temperature))
 }
 
 /// Each row divided by its sum.
