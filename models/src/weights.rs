@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, LabelSet, NetworkSpec, Preprocessing, Result, durable};
 
-const SPEC_KEY: &str = "flywheel.spec";
-const TRAINING_KEY: &str = "flywheel.training";
+/// One key alone: safetensors writes several in any order, and the same model should make the same bytes.
+const METADATA_KEY: &str = "flywheel";
 
 /// Everything about a model but its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,13 @@ pub struct TrainingFacts {
     pub seed: u64,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    spec: ModelSpec,
+    training: TrainingFacts,
+}
+
 /// A model: its spec and every tensor of [`NetworkSpec::tensors`], by name, in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
@@ -86,11 +93,9 @@ impl Weights {
             .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
             .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(|e| Error::malformed(&what, "tensors of the network's shapes", e))?;
-        let malformed = |e| Error::malformed(&what, "a model spec and training facts", e);
-        let spec = serde_json::to_string(&self.spec).map_err(malformed)?;
-        let training = serde_json::to_string(&self.training).map_err(malformed)?;
-        let metadata = [(SPEC_KEY.to_owned(), spec), (TRAINING_KEY.to_owned(), training)];
-        let bytes = safetensors::serialize(views, Some(metadata.into()))
+        let header = Header { spec: self.spec.clone(), training: self.training };
+        let header = serde_json::to_string(&header).map_err(|e| Error::malformed(&what, "a header", e))?;
+        let bytes = safetensors::serialize(views, Some([(METADATA_KEY.to_owned(), header)].into()))
             .map_err(|e| Error::malformed(&what, "safetensors", e))?;
         durable::write(path, &bytes)
     }
@@ -105,13 +110,10 @@ impl Weights {
         let malformed = |found: &dyn std::fmt::Display| Error::malformed(&what, "weights in safetensors form", found);
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(&e))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| malformed(&e))?;
-        let metadata = |key: &str| {
-            let value = header.metadata().as_ref().and_then(|m| m.get(key));
-            value.ok_or_else(|| malformed(&format!("no {key:?} in its metadata")))
-        };
-        let spec: ModelSpec = serde_json::from_str(metadata(SPEC_KEY)?).map_err(|e| malformed(&e))?;
+        let text = header.metadata().as_ref().and_then(|m| m.get(METADATA_KEY));
+        let text = text.ok_or_else(|| malformed(&format!("no {METADATA_KEY:?} in its metadata")))?;
+        let Header { spec, training } = serde_json::from_str(text).map_err(|e| malformed(&e))?;
         let spec = spec.validate()?;
-        let training = serde_json::from_str(metadata(TRAINING_KEY)?).map_err(|e| malformed(&e))?;
         let mut tensors = BTreeMap::new();
         for tensor in spec.network.tensors() {
             let view = file.tensor(&tensor.name).map_err(|e| malformed(&e))?;
