@@ -31,6 +31,20 @@ fn project(folder: &Path) -> TestResult {
     Ok(durable::write(&folder.join("flywheel.toml"), config.as_bytes())?)
 }
 
+/// Starts a command and kills it (SIGKILL) once its training run has written a checkpoint.
+fn kill_in_training(folder: &Path, arguments: &[&str], run: &str) -> TestResult {
+    let mut process = flywheel(folder, arguments).spawn()?;
+    let run = folder.join("flywheel/runs").join(run);
+    let end = Instant::now() + Duration::from_secs(60);
+    while !run.join("checkpoint.safetensors").exists() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
+    }
+    process.kill()?;
+    process.wait()?;
+    assert!(!run.join("model.safetensors").exists(), "it was killed too late to show anything");
+    Ok(())
+}
+
 #[test]
 fn ones_own_images_become_a_bundle_that_classifies_and_a_killed_training_resumes() -> TestResult {
     let folder = tempfile::tempdir()?;
@@ -39,15 +53,7 @@ fn ones_own_images_become_a_bundle_that_classifies_and_a_killed_training_resumes
     succeed(folder, &["train", "--run", "whole"])?;
 
     // Killed once a checkpoint is there, and started again.
-    let mut killed = flywheel(folder, &["train", "--run", "killed"]).spawn()?;
-    let checkpoint = folder.join("flywheel/runs/killed/checkpoint.safetensors");
-    let end = Instant::now() + Duration::from_secs(60);
-    while !checkpoint.exists() && Instant::now() < end {
-        thread::sleep(Duration::from_millis(5));
-    }
-    killed.kill()?;
-    killed.wait()?;
-    assert!(!folder.join("flywheel/runs/killed/model.safetensors").exists(), "it was killed too late to show anything");
+    kill_in_training(folder, &["train", "--run", "killed"], "killed")?;
     succeed(folder, &["train", "--run", "killed"])?;
     let model = |run: &str| fs::read(folder.join(format!("flywheel/runs/{run}/model.safetensors")));
     assert!(model("whole")? == model("killed")?, "the killed run ended elsewhere");
@@ -91,14 +97,7 @@ fn rounds_go_on_after_a_kill_and_a_device_lives_from_them() -> TestResult {
     assert_eq!(journal.lines().count(), 28);
     assert!(journal.lines().all(|line| line.contains(first["bundle"].as_str().unwrap_or("?"))));
 
-    let mut killed = flywheel(folder, &["round"]).spawn()?;
-    let checkpoint = folder.join("flywheel/runs/round-2/checkpoint.safetensors");
-    let end = Instant::now() + Duration::from_secs(60);
-    while !checkpoint.exists() && Instant::now() < end {
-        thread::sleep(Duration::from_millis(5));
-    }
-    killed.kill()?;
-    killed.wait()?;
+    kill_in_training(folder, &["round"], "round-2")?;
     let inputs: Value = serde_json::from_str(&fs::read_to_string(folder.join("flywheel/rounds/round-2.inputs.json"))?)?;
     let second: Value = serde_json::from_str(&succeed(folder, &["round", "--json"])?)?;
     assert_eq!((&second["round"], &second["parent"]), (&2.into(), &first["bundle"]), "{second}");
