@@ -17,7 +17,7 @@ fn project(folder: &Path) -> TestResult {
     let config = fs::read_to_string(folder.join("flywheel.toml"))?;
     let changes = [
         ("color = \"rgb\"", "color = \"gray\""),
-        ("steps = 2000", "steps = 60"),
+        ("steps = 2000", "steps = 150"),
         ("batch = 32", "batch = 8"),
         ("strong_views = 4", "strong_views = 2"),
         ("checkpoint_every = 100", "checkpoint_every = 5"),
@@ -132,7 +132,7 @@ fn bad_input_is_an_error_that_names_the_file_and_what_was_expected() -> TestResu
 
     let config = folder.join("flywheel.toml");
     let text = fs::read_to_string(&config)?;
-    fs::write(&config, text.replace("steps = 60", "step = 60"))?;
+    fs::write(&config, text.replace("steps = 150", "step = 150"))?;
     let error = fail(folder, &["train"])?;
     assert!(error.contains("flywheel.toml") && error.contains("step"), "{error}");
     fs::write(&config, text)?;
