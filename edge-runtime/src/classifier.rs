@@ -2,12 +2,7 @@
 
 use std::path::Path;
 
-use models::{
-    Bundle, Digest, Manifest, Prediction,
-    bundle::Golden,
-    calibration::argmax,
-    tolerance::{CROSS_ENGINE, max_abs_diff},
-};
+use models::{Bundle, Digest, Manifest, Prediction, bundle::Golden};
 
 use crate::{Engine, Error, Result};
 
@@ -84,25 +79,16 @@ fn prove(bundle: &Bundle, engine: &Engine, golden: &Golden) -> Result<()> {
             found: format!("{:?} and {classes}", golden.input_shape),
         });
     }
-    for (index, (input, expected)) in golden.inputs.iter().zip(&golden.logits).enumerate() {
-        let found = engine.logits(input)?;
-        let same = found.iter().zip(expected).all(|(&a, &b)| CROSS_ENGINE.same(a.into(), b.into()));
-        if !same || argmax(&found) != argmax(expected) {
-            return Err(Error::Golden {
-                bundle: bundle.folder().to_owned(),
-                index,
-                expected: argmax(expected),
-                found: argmax(&found),
-                difference: max_abs_diff(&found, expected),
-            });
-        }
+    for (index, input) in golden.inputs.iter().enumerate() {
+        let compared = golden.compare(index, &engine.logits(input)?);
+        compared.map_err(|disagreement| Error::Golden { bundle: bundle.folder().to_owned(), disagreement })?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use models::tolerance::CROSS_ENGINE;
+    use models::{bundle::Disagreement, tolerance::CROSS_ENGINE};
 
     use super::*;
     use crate::fixture::{self, TestResult};
@@ -126,7 +112,10 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("b");
         fixture::bundle(&path, |_, golden| golden.logits[3][1] += 0.01)?;
-        assert!(matches!(Classifier::open(&path), Err(Error::Golden { index: 3, .. })));
+        assert!(matches!(
+            Classifier::open(&path),
+            Err(Error::Golden { disagreement: Disagreement { input: 3, .. }, .. })
+        ));
         // One label more than logits.
         fixture::bundle(&path, |manifest, _| fixture::set_labels(manifest, &["a", "b", "c", "d"]))?;
         assert!(matches!(Classifier::open(&path), Err(Error::Shape { .. })));

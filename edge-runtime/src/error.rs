@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use models::Digest;
+use models::{Digest, bundle::Disagreement};
 
 /// What can go wrong on a device.
 #[derive(Debug, thiserror::Error)]
@@ -39,24 +39,13 @@ pub enum Error {
         logits: Vec<f32>,
     },
 
-    /// A bundle does not compute here what it computed where it was trained.
-    #[error(
-        "{} fails its golden vector {index}: expected class {expected}, found {found}; logits differ by up to \
-         {difference:.2e} where {:.0e} is allowed",
-        bundle.display(),
-        models::tolerance::CROSS_ENGINE.bound
-    )]
+    /// A bundle computes something else here than where it was made.
+    #[error("the bundle in {} must not serve: {disagreement}", bundle.display())]
     Golden {
         /// The bundle's folder.
         bundle: PathBuf,
-        /// Which vector, from 0.
-        index: usize,
-        /// Class of the golden logits.
-        expected: usize,
-        /// Class of the logits computed here.
-        found: usize,
-        /// The largest difference of two logits.
-        difference: f64,
+        /// How its logits differ from the golden ones.
+        disagreement: Disagreement,
     },
 
     /// A bundle's manifest carries another sequence number than the pointer to it.

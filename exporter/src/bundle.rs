@@ -74,6 +74,8 @@ where
 mod tests {
     use std::fs;
 
+    use models::bundle::Disagreement;
+
     use super::*;
     use crate::testing;
 
@@ -118,7 +120,7 @@ mod tests {
         };
 
         let refused = export(parts.clone(), [1.0, 2.5]);
-        assert!(matches!(refused, Err(Error::Differs { input: 0, .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Differs(Disagreement { input: 0, .. }))), "{refused:?}");
         assert!(!folder.exists());
 
         // 2^-15 is exact in f32 on top of 2.

@@ -1,8 +1,4 @@
-use models::{
-    bundle::Golden,
-    calibration::argmax,
-    tolerance::{CROSS_ENGINE, max_abs_diff},
-};
+use models::bundle::Golden;
 
 use crate::{BoxError, Error, Result};
 
@@ -16,7 +12,7 @@ pub struct Parity {
 /// Runs every golden input and proves that its logits and its class are the trainer's.
 ///
 /// `run` takes one input, `[channel, height, width]` in row-major order, and returns its logits. Logits are compared
-/// by [`CROSS_ENGINE`]; on ties the first class counts.
+/// by [`Golden::compare`].
 ///
 /// # Errors
 /// [`Error::Differs`], [`Error::LogitsCount`] or [`Error::Run`] with the first input that is not reproduced;
@@ -29,23 +25,12 @@ pub fn parity<E: Into<BoxError>>(
     let mut parity = Parity { max_abs_diff: 0.0 };
     for (input, (image, expected)) in golden.inputs.iter().zip(&golden.logits).enumerate() {
         let found = run(image).map_err(|e| Error::Run { input, source: e.into() })?;
-        parity.max_abs_diff = parity.max_abs_diff.max(compare(input, expected, &found)?);
+        if found.len() != expected.len() {
+            return Err(Error::LogitsCount { input, expected: expected.len(), found: found.len() });
+        }
+        parity.max_abs_diff = parity.max_abs_diff.max(golden.compare(input, &found)?);
     }
     Ok(parity)
-}
-
-/// The largest difference, if it is allowed and the class the same.
-fn compare(input: usize, expected: &[f32], found: &[f32]) -> Result<f64> {
-    if found.len() != expected.len() {
-        return Err(Error::LogitsCount { input, expected: expected.len(), found: found.len() });
-    }
-    let max_abs_diff = max_abs_diff(expected, found);
-    let (expected_class, found_class) = (argmax(expected), argmax(found));
-    let same = expected.iter().zip(found).all(|(a, b)| CROSS_ENGINE.same(f64::from(*a), f64::from(*b)));
-    if same && expected_class == found_class {
-        return Ok(max_abs_diff);
-    }
-    Err(Error::Differs { input, max_abs_diff, tolerance: CROSS_ENGINE.bound, expected_class, found_class })
 }
 
 fn validate(golden: &Golden) -> Result<()> {

@@ -1,3 +1,5 @@
+use models::bundle::Disagreement;
+
 /// Whatever an engine reports.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -73,22 +75,8 @@ pub enum Error {
     },
 
     /// The ONNX model does not compute what the trained network computed.
-    #[error(
-        "golden input {input} is not reproduced: logits differ by up to {max_abs_diff:.3e} (allowed: {tolerance:.0e}, \
-         relative above one), expected class {expected_class}, found {found_class}"
-    )]
-    Differs {
-        /// Index of the input.
-        input: usize,
-        /// Largest difference between its logits.
-        max_abs_diff: f64,
-        /// Bound of the tolerance that was applied.
-        tolerance: f64,
-        /// The trainer's class.
-        expected_class: usize,
-        /// The engine's class.
-        found_class: usize,
-    },
+    #[error(transparent)]
+    Differs(#[from] Disagreement),
 
     /// A part breaks a rule of its own format, or the bundle's folder cannot be written.
     #[error(transparent)]

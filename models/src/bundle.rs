@@ -25,7 +25,7 @@ use crate::{Calibration, Digest, Error, LabelSet, ModelSpec, NetworkSpec, Prepro
 mod golden;
 mod report_card;
 
-pub use golden::Golden;
+pub use golden::{Disagreement, Golden};
 pub use report_card::{ReliabilityBin, ReportCard};
 
 /// Version of the folder's layout and of the manifest.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use models::bundle::{GOLDEN, Golden};
+use models::bundle::{Disagreement, GOLDEN, Golden};
 use object_store::memory::InMemory;
 
 use super::*;
@@ -80,7 +80,7 @@ fn what_is_not_fit_to_serve_is_refused_once_and_the_old_one_stays() -> TestResul
     let wrong_golden = workstation.publish(2, |golden| golden.logits[0][0] += 1.0)?;
     let refused = workstation.check(&mut slots)?;
     assert!(
-        matches!(&refused, Update::Refused { bundle, why: Error::Golden { index: 0, .. } } if *bundle == wrong_golden),
+        matches!(&refused, Update::Refused { bundle, why: Error::Golden { disagreement: Disagreement { input: 0, .. }, .. } } if *bundle == wrong_golden),
         "{refused:?}"
     );
     assert!(matches!(workstation.check(&mut slots)?, Update::None), "not tried again");

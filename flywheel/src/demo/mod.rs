@@ -101,7 +101,6 @@ pub fn run(options: &Options, progress: &Progress) -> Result<Summary> {
 
     let mut fleet = Fleet::start(&project, &options.program, &field, &options.folder)?;
     let mut waves = Vec::new();
-
     loop {
         let record = records.last().context("there is a first round")?;
         let serving = records.iter().rfind(|r| r.published).context("no model was good enough to go out")?;

@@ -2,6 +2,8 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{
     Error, Result,
+    calibration::argmax,
+    tolerance::{CROSS_ENGINE, max_abs_diff},
     weights::{f32_bytes, f32_values},
 };
 
@@ -16,7 +18,44 @@ pub struct Golden {
     pub logits: Vec<Vec<f32>>,
 }
 
+/// Logits that are not the golden ones.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "golden input {input} is not reproduced: logits differ by up to {max_abs_diff:.3e} (allowed: {:.0e}, relative above \
+     one), expected class {expected_class}, found {found_class}",
+    CROSS_ENGINE.bound
+)]
+pub struct Disagreement {
+    /// Index of the input.
+    pub input: usize,
+    /// Largest difference between its logits.
+    pub max_abs_diff: f64,
+    /// Class of the golden logits.
+    pub expected_class: usize,
+    /// Class of the logits found.
+    pub found_class: usize,
+}
+
 impl Golden {
+    /// The largest difference between an engine's logits of one input and the golden ones, if each is within
+    /// [`CROSS_ENGINE`] and the class is the same; on ties the first class counts.
+    ///
+    /// # Errors
+    /// [`Disagreement`] otherwise.
+    ///
+    /// # Panics
+    /// If there is no such input, or another number of logits.
+    pub fn compare(&self, input: usize, found: &[f32]) -> Result<f64, Disagreement> {
+        let expected = &self.logits[input];
+        let max_abs_diff = max_abs_diff(expected, found);
+        let (expected_class, found_class) = (argmax(expected), argmax(found));
+        let same = expected.iter().zip(found).all(|(a, b)| CROSS_ENGINE.same(f64::from(*a), f64::from(*b)));
+        if same && expected_class == found_class {
+            return Ok(max_abs_diff);
+        }
+        Err(Disagreement { input, max_abs_diff, expected_class, found_class })
+    }
+
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
         let [channels, height, width] = self.input_shape;
         let classes = self.logits.first().map_or(0, Vec::len);
