@@ -36,21 +36,29 @@ pub enum EdgeCommand {
     Bench(BenchArgs),
 }
 
-/// Parses the arguments, the program's name first, and runs the command. Logs go to stderr; `RUST_LOG` sets what.
+/// Parses the arguments, the program's name first, and runs the command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let program = match Program::try_parse_from(args) {
-        Ok(program) => program,
-        Err(e) => {
-            // Also the way of --help and --version, which succeed.
-            let _ = e.print();
-            return ExitCode::from(e.exit_code().clamp(0, 255) as u8);
-        }
-    };
+    match start::<Program>(args) {
+        Ok(program) => execute(program.command),
+        Err(exit) => exit,
+    }
+}
+
+/// Parses a program's arguments and starts its log, which goes to stderr; `RUST_LOG` sets what.
+///
+/// # Errors
+/// The code to exit with at once: after wrong arguments, and, as a success, after `--help` and `--version`.
+pub fn start<P: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<P, ExitCode> {
+    let program = P::try_parse_from(args).map_err(|e| {
+        // Nobody is left to tell if this cannot be printed.
+        let _ = e.print();
+        ExitCode::from(e.exit_code().clamp(0, 255) as u8)
+    })?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // An embedding program may have set a logger; then that one stays.
     let _ = log.try_init();
-    execute(program.command)
+    Ok(program)
 }
 
 /// Runs one command: 0 if all went well, 1 otherwise, after an error on stderr.

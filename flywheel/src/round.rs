@@ -14,14 +14,14 @@ use edge_runtime::sync::Remote;
 use jiff::Timestamp;
 use models::{Bundle, Digest, Weights, durable};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use trainer::{Classifier, fit::MODEL_FILE};
+use trainer::{Classifier, data::LabeledImages, fit::MODEL_FILE};
 
 use crate::{
     interrupt,
     progress::Progress,
     project::{Project, ProjectData, round_name},
     steps::{
-        export::{Place, export},
+        export::{Exported, Place, export},
         gate::{self, Verdict},
         ingest::{self, Ingested},
         publish::publish,
@@ -75,7 +75,7 @@ struct Current {
 /// Runs the next round, or goes on with one that was interrupted.
 ///
 /// # Errors
-/// If a file, the remote or training fails; after Ctrl-C, one that says how to go on. A model that the gate refuses is no
+/// If a file, the remote or training fails; after Ctrl-C, one that says where it stopped. A model that the gate refuses is no
 /// error.
 pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let config = project.config();
@@ -117,8 +117,8 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let spinner = progress.spinner(format!("{name}: exporting, checking, judging"));
     let parent = current.as_ref().map(|current| current.bundle.digest());
     let place = Place { sequence: u64::from(round), parent, created: inputs.began };
-    let bundle = export(project, &weights, &training, place, &project.bundle_folder(round))?;
-    let verdict = judge(project, current.as_ref(), &weights, &data)?;
+    let Exported { bundle, test_logits } = export(project, &weights, &training, place, &project.bundle_folder(round))?;
+    let verdict = judge(project, current.as_ref(), &test_logits, &training.test)?;
     if verdict.passed {
         publish(&bundle, &remote, &config.store.channel)?;
     }
@@ -221,17 +221,13 @@ fn relabel_samples(project: &Project, current: &Current) -> Result<(Vec<Relabele
     Ok(relabel(&classifier, calibration, &project.config().preprocessing, ingest::samples(project)?))
 }
 
-fn judge(project: &Project, current: Option<&Current>, new: &Weights, data: &ProjectData) -> Result<Verdict> {
-    let test = data.test_images();
-    let device = project.config().train.device;
-    let new = Classifier::new(new, device)?.logits(&test.images);
-    Ok(match current {
-        None => gate::first(&new, &test.labels, data.labels.len()),
-        Some(current) => {
-            let current = Classifier::new(&current.weights, device)?.logits(&test.images);
-            gate::against(&current, &new, &test.labels, &project.config().gate)
-        }
-    })
+fn judge(project: &Project, current: Option<&Current>, new: &[Vec<f32>], test: &LabeledImages) -> Result<Verdict> {
+    let Some(Current { weights, .. }) = current else {
+        let classes = new.first().map_or(0, Vec::len);
+        return Ok(gate::first(new, &test.labels, classes));
+    };
+    let current = Classifier::new(weights, project.config().train.device)?.logits(&test.images);
+    Ok(gate::against(&current, new, &test.labels, &project.config().gate))
 }
 
 fn report(ingested: &Ingested, name: &str, progress: &Progress) {

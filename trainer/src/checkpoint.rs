@@ -18,7 +18,7 @@ use crate::{
     Error, Result,
     algorithm::Method,
     config::{NetworkConfig, TrainConfig},
-    net::{NamedTensors, numbers},
+    net::{NamedTensors, floats},
 };
 
 const METADATA_KEY: &str = "flywheel";
@@ -74,8 +74,7 @@ pub(crate) struct State {
 pub(crate) fn write(path: &Path, state: &State, groups: &Groups) -> Result<()> {
     let malformed = |e: &dyn std::fmt::Display| Error::Checkpoint { path: path.to_owned(), reason: e.to_string() };
     let named = |(group, tensors): (&&str, &NamedTensors)| {
-        let bytes = |t: &Tensor<1>| f32_bytes(&numbers(t.clone()).into_iter().map(|v| v as f32).collect::<Vec<_>>());
-        tensors.iter().map(|(name, t)| (format!("{group}.{name}"), bytes(t))).collect::<Vec<_>>()
+        tensors.iter().map(|(name, t)| (format!("{group}.{name}"), f32_bytes(&floats(t.clone())))).collect::<Vec<_>>()
     };
     let tensors: Vec<(String, Vec<u8>)> = groups.iter().flat_map(named).collect();
     let views = tensors

@@ -11,7 +11,7 @@ use crate::{
     algorithm::batch,
     data::LabeledImages,
     device::DeviceKind,
-    net::{self, Mode, WideResNet, numbers},
+    net::{self, Mode, WideResNet, floats},
     random,
 };
 
@@ -85,8 +85,7 @@ pub(crate) fn logits(network: &WideResNet, images: &[Pixels], device: &Device) -
     let chunk = |images: &[Pixels]| {
         let logits = network.logits(batch(images, device), &mut Mode::Evaluate);
         let classes = logits.dims()[1];
-        let rows: Vec<f32> = numbers(logits).into_iter().map(|v| v as f32).collect();
-        rows.chunks(classes).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        floats(logits).chunks(classes).map(<[f32]>::to_vec).collect::<Vec<_>>()
     };
     images.chunks(BATCH).flat_map(chunk).collect()
 }
@@ -94,8 +93,7 @@ pub(crate) fn logits(network: &WideResNet, images: &[Pixels], device: &Device) -
 /// A network's tensors as weights; those the spec does not name stay out.
 pub(crate) fn weights(network: &WideResNet, spec: &ModelSpec, training: TrainingFacts) -> Weights {
     let mut tensors = net::tensors(network);
-    let values = |tensor: Tensor<1>| numbers(tensor).into_iter().map(|v| v as f32).collect();
     let named =
-        spec.network.tensors().into_iter().filter_map(|t| Some((t.name.clone(), values(tensors.remove(&t.name)?))));
+        spec.network.tensors().into_iter().filter_map(|t| Some((t.name.clone(), floats(tensors.remove(&t.name)?))));
     Weights { spec: spec.clone(), training, tensors: named.collect::<BTreeMap<_, _>>() }
 }

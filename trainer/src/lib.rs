@@ -3,13 +3,24 @@
 //! The method is ReMixMatch as its authors' code runs it; `algorithm/remixmatch.rs` is one page that can be held
 //! beside the paper. What it is made of lies one idea a file in `ssl` and [`augment`], and [`fit()`] is the loop.
 //!
-//! ```
-//! use trainer::{config::{Algorithm, TrainConfig}, data::digits};
+//! ```no_run
+//! use std::sync::atomic::AtomicBool;
+//! use trainer::{Classifier, Outcome, config::{NetworkConfig, TrainConfig}, data::{TrainingData, digits}, device::DeviceKind};
 //!
 //! let split = digits::split(1);
-//! assert_eq!((split.labeled.len(), split.test.len()), (40, 457));
-//! let config = TrainConfig { algorithm: Algorithm::Supervised, steps: 2, batch: 8, ..TrainConfig::default() };
-//! # let _ = (split, config);
+//! let data = TrainingData {
+//!     labels: digits::labels(),
+//!     preprocessing: digits::preprocessing(),
+//!     unlabeled: [split.labeled.images.clone(), split.pool.images].concat(),
+//!     labeled: split.labeled,
+//!     test: split.test,
+//! };
+//! let (config, network) = (TrainConfig { steps: 1000, ..TrainConfig::default() }, NetworkConfig::default());
+//! let stop = AtomicBool::new(false);
+//! if let Outcome::Finished(weights) = trainer::fit(&config, &network, &data, "run".as_ref(), &stop, &mut |_| {})? {
+//!     println!("{:?}", Classifier::new(&weights, DeviceKind::Cpu)?.evaluate(&data.test));
+//! }
+//! # Ok::<(), trainer::Error>(())
 //! ```
 //!
 //! | module | what it holds |

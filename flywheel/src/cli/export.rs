@@ -63,7 +63,7 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
     data.check_fits(&project, &weights.spec, &path)?;
     let data = data.training(&project, Vec::new());
     let place = Place { sequence: args.sequence, parent: None, created: Timestamp::now() };
-    let bundle = export(&project, &weights, &data, place, &args.out)?;
+    let bundle = export(&project, &weights, &data, place, &args.out)?.bundle;
     let card = bundle.report_card()?;
     let calibration = bundle.manifest().calibration.clone();
     let output = Output {

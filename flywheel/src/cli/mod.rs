@@ -14,7 +14,6 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use edge_runtime::cli::EdgeCommand;
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
 
 use crate::interrupt;
 
@@ -68,16 +67,10 @@ struct ProjectArgs {
 
 /// Parses the arguments, the program's name first, and runs the command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let program = match Program::try_parse_from(args) {
+    let program: Program = match edge_runtime::cli::start(args) {
         Ok(program) => program,
-        Err(e) => {
-            // Also the way of --help and --version, which succeed.
-            let _ = e.print();
-            return ExitCode::from(e.exit_code().clamp(0, 255) as u8);
-        }
+        Err(exit) => return exit,
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let resumes = matches!(program.command, Command::Train(_) | Command::Round(_));
     let result = match program.command {
         Command::Edge(command) => return edge_runtime::cli::execute(command),

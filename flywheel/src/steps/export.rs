@@ -26,6 +26,15 @@ pub struct Place {
     pub created: Timestamp,
 }
 
+/// A bundle, and what its model says of the test set.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// Logits of each test image.
+    pub test_logits: Vec<Vec<f32>>,
+}
+
 /// Measures a model on the test set, calibrates it, and writes its bundle to `folder` once tract has reproduced the
 /// trainer's logits.
 ///
@@ -37,7 +46,7 @@ pub fn export(
     data: &TrainingData,
     place: Place,
     folder: &Path,
-) -> Result<Bundle> {
+) -> Result<Exported> {
     let config = project.config();
     let classifier = Classifier::new(weights, config.train.device)?;
     let classes = weights.spec.labels.len();
@@ -59,5 +68,7 @@ pub fn export(
         let engine = Engine::from_bytes(onnx, weights.spec.network.input)?;
         Ok::<_, edge_runtime::Error>(move |input: &[f32]| engine.logits(input))
     };
-    exporter::bundle(folder, parts, load).with_context(|| format!("cannot export to {}", folder.display()))
+    let bundle = exporter::bundle(folder, parts, load);
+    let bundle = bundle.with_context(|| format!("cannot export to {}", folder.display()))?;
+    Ok(Exported { bundle, test_logits: logits })
 }

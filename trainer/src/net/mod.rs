@@ -6,5 +6,5 @@ mod tensors;
 mod wide_resnet;
 
 pub(crate) use batch_norm::{Mode, Statistics};
-pub(crate) use tensors::{NamedTensors, gradients, load, numbers, tensors};
+pub(crate) use tensors::{NamedTensors, floats, gradients, load, numbers, tensors};
 pub(crate) use wide_resnet::WideResNet;

@@ -30,6 +30,11 @@ pub(crate) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
+/// A tensor's numbers as they are stored.
+pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
 fn collect<M: Module>(module: &M, gradients: Option<&Gradients>) -> NamedTensors {
     let mut collector = Collector { path: Vec::new(), gradients, found: NamedTensors::new() };
     module.visit(&mut collector);
