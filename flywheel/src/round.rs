@@ -107,9 +107,10 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let train_config = trainer::config::TrainConfig { seed, ..config.train.clone() };
     let run_folder = project.run_folder(&name);
     let weights = train(&name, &train_config, &config.network, &training, &run_folder, progress).map_err(|e| {
-        let Some(&trainer::Error::OtherRun { differs, .. }) = e.downcast_ref() else { return e };
+        let Some(trainer::Error::OtherRun { difference, .. }) = e.downcast_ref() else { return e };
+        let difference = difference.clone();
         e.context(format!(
-            "{name} began with other images or settings ({differs}): bring them back, or delete {} to begin it anew",
+            "{name} began with other images or settings ({difference}): bring them back, or delete {} to begin it anew",
             run_folder.display()
         ))
     })?;

@@ -1,6 +1,6 @@
 //! The memory of a run: everything needed to go on as if it had never stopped.
 //!
-//! A safetensors file. Tensors: the network (`network.`), the EMA model (`ema.`), Adam's moments (`mean.`, `square.`).
+//! A safetensors file. Tensors: the network (`network.`), the EMA model (`ema.`), the optimiser's moments (`mean.`, `square.`).
 //! Metadata: settings, data digest, step, the method's state with all random streams, and the log's running means.
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result,
     algorithm::Method,
-    config::{NetworkConfig, TrainConfig},
+    augment::StrongAugment,
+    config::{NetworkConfig, Optimizer, TrainConfig},
+    data::loader::Sampler,
     net::{NamedTensors, floats},
 };
 
@@ -27,9 +29,9 @@ const METADATA_KEY: &str = "flywheel";
 pub(crate) const NETWORK: &str = "network";
 /// The group of the EMA model.
 pub(crate) const EMA: &str = "ema";
-/// The group of Adam's first moments.
+/// The group of the optimiser's first moments.
 pub(crate) const MEAN: &str = "mean";
-/// The group of Adam's second moments.
+/// The group of the optimiser's second moments.
 pub(crate) const SQUARE: &str = "square";
 
 /// Tensors by the group they belong to.
@@ -44,14 +46,16 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// What another run differs in, if it is another one.
-    pub(crate) fn differs(&self, other: &Self) -> Option<&'static str> {
-        match self {
-            _ if self.train != other.train => Some("train"),
-            _ if self.network != other.network => Some("network"),
-            _ if self.data != other.data => Some("data"),
-            _ => None,
-        }
+    /// The first thing in which another run differs, if it is another one. How often it measures, logs and saves does
+    /// not make it one.
+    pub(crate) fn difference(&self, other: &Self) -> Result<Option<String>> {
+        let settings = |identity: &Self| {
+            let TrainConfig { evaluate_every, log_every, checkpoint_every, .. } = other.train;
+            let train = TrainConfig { evaluate_every, log_every, checkpoint_every, ..identity.train.clone() };
+            toml::Value::try_from(Self { train, ..identity.clone() })
+                .map_err(|e| models::Error::malformed("settings", "TOML", e))
+        };
+        Ok(difference("", &settings(self)?, &settings(other)?))
     }
 
     /// Writes the settings as they were understood, with the digest of the data.
@@ -61,12 +65,31 @@ impl Identity {
     }
 }
 
+/// The path and both values of the first entry that differs.
+fn difference(path: &str, was: &toml::Value, is: &toml::Value) -> Option<String> {
+    match (was, is) {
+        (toml::Value::Table(was), toml::Value::Table(is)) => was.keys().chain(is.keys()).find_map(|key| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            match (was.get(key), is.get(key)) {
+                (Some(was), Some(is)) => difference(&path, was, is),
+                _ => Some(format!("{path} is in one of them alone")),
+            }
+        }),
+        _ if was != is => Some(format!("{path} was {was} and is {is}")),
+        _ => None,
+    }
+}
+
 /// The part of a run's state that is not tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) identity: Identity,
     pub(crate) step: u64,
     pub(crate) method: Method,
+    /// Strong augmentation with what it has learned by this step.
+    pub(crate) strong: StrongAugment,
+    /// What the next step's images are drawn from.
+    pub(crate) sampler: Sampler,
     pub(crate) running: crate::fit::RunningMeans,
 }
 
@@ -116,15 +139,19 @@ pub(crate) fn read(path: &Path, device: &Device) -> Result<(State, Groups)> {
 ///
 /// # Errors
 /// [`Error::Checkpoint`] with the tensor.
-pub(crate) fn check(path: &Path, step: u64, groups: &Groups, spec: &ModelSpec) -> Result<()> {
+pub(crate) fn check(path: &Path, state: &State, groups: &Groups, spec: &ModelSpec) -> Result<()> {
     let network: Vec<TensorSpec> = spec.network.tensors().into_iter().chain(spec.network.rotation_head()).collect();
     let lengths = |is_in: &dyn Fn(&&TensorSpec) -> bool| -> BTreeMap<String, usize> {
         network.iter().filter(is_in).map(|t| (t.name.clone(), t.len())).collect()
     };
     let all = lengths(&|_| true);
     // What no loss reaches has no moments: the rotation head of a method without rotation.
-    let moments = lengths(&|t| step > 0 && t.role.is_trained() && !t.name.starts_with("rotation."));
-    for (group, expected) in [(NETWORK, &all), (EMA, &all), (MEAN, &moments), (SQUARE, &moments)] {
+    let moments = lengths(&|t| state.step > 0 && t.role.is_trained() && !t.name.starts_with("rotation."));
+    let squares = match state.identity.train.optimizer {
+        Optimizer::Adam => moments.clone(),
+        Optimizer::Sgd => BTreeMap::new(),
+    };
+    for (group, expected) in [(NETWORK, &all), (EMA, &all), (MEAN, &moments), (SQUARE, &squares)] {
         let found = groups.get(group).into_iter().flatten().map(|(name, t)| (name, t.dims()[0]));
         let found: BTreeMap<&String, usize> = found.collect();
         let missing = expected.iter().find(|(name, length)| found.get(name) != Some(length));

@@ -1,15 +1,23 @@
 //! Settings of a training run. Every field says its unit and where its default comes from.
 
+mod methods;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::methods::{fraction, positive, weight};
 use crate::{
     Error, Result,
-    augment::{CtAugmentConfig, WeakAugment},
+    augment::{CtAugmentConfig, Strong, WeakAugment},
     device::DeviceKind,
 };
 
-pub use crate::ssl::losses::LossWeights;
+pub use self::methods::{FixMatchConfig, MixMatchConfig, ReMixMatchConfig, UnlabeledLoss};
+pub use crate::{
+    augment::View,
+    optimizer::{Optimizer, Schedule},
+    ssl::losses::LossWeights,
+};
 
 /// Size of the network; its input comes from the preprocessing, its classes from the labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -35,12 +43,33 @@ impl Default for NetworkConfig {
 pub enum Algorithm {
     /// Labeled images alone, weakly augmented: the baseline.
     Supervised,
+    /// MixMatch (Berthelot et al., 2019).
+    MixMatch,
     /// ReMixMatch (Berthelot et al., 2020).
     #[default]
     ReMixMatch,
+    /// FixMatch (Sohn et al., 2020).
+    FixMatch,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Supervised, Self::MixMatch, Self::ReMixMatch, Self::FixMatch];
+
+    /// Its name in the configuration file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Supervised => "supervised",
+            Self::MixMatch => "mixmatch",
+            Self::ReMixMatch => "remixmatch",
+            Self::FixMatch => "fixmatch",
+        }
+    }
 }
 
 /// A training run.
+///
+/// Settings that are left out have the values of the chosen method's paper: [`TrainConfig::of`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
@@ -52,12 +81,19 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Optimiser steps. Default 1,048,576: the papers' 2^26 labeled images in batches of 64.
     pub steps: u64,
-    /// Labeled images a step, and as many unlabeled ones; a multiple of 4. Default 64: the papers.
+    /// Labeled images a step, and unlabeled ones (FixMatch: times its ratio). Default 64: the papers. A multiple of 4
+    /// with a rotation loss.
     pub batch: usize,
-    /// Adam's learning rate, constant. Default 0.002: ReMixMatch, section 4.
+    /// What turns gradients into weights. Default "adam"; FixMatch "sgd".
+    pub optimizer: Optimizer,
+    /// Learning rate at the start. Default 0.002: ReMixMatch, section 4; FixMatch 0.03, section 4.
     pub learning_rate: f64,
-    /// Weight decay, decoupled: kernels lose `learning_rate * weight_decay` of themselves a step. Default 0.02:
-    /// the original code.
+    /// How the learning rate falls. Default "constant"; FixMatch "cosine".
+    pub schedule: Schedule,
+    /// Momentum of "sgd", in Nesterov's form. Default 0.9: FixMatch, section 4.
+    pub momentum: f64,
+    /// Weight decay of kernels. With "adam" decoupled: kernels lose `learning_rate * weight_decay` of themselves a step.
+    /// With "sgd" part of the gradient. Default 0.02: the original code of MixMatch and ReMixMatch; FixMatch 0.0005.
     pub weight_decay: f64,
     /// What one step leaves of the EMA model. Default 0.999: ReMixMatch, section 4.
     pub ema_decay: f64,
@@ -71,10 +107,17 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     /// Weak augmentation.
     pub weak: WeakAugment,
-    /// Strong augmentation.
+    /// What makes a strong view of a weak one. Default "ct_augment"; "none" is ReMixMatch's ablation without strong
+    /// augmentation.
+    pub strong: Strong,
+    /// CTAugment.
     pub ct_augment: CtAugmentConfig,
+    /// Settings of MixMatch.
+    pub mixmatch: MixMatchConfig,
     /// Settings of ReMixMatch.
     pub remixmatch: ReMixMatchConfig,
+    /// Settings of FixMatch.
+    pub fixmatch: FixMatchConfig,
 }
 
 impl Default for TrainConfig {
@@ -85,7 +128,10 @@ impl Default for TrainConfig {
             seed: 1,
             steps: 1 << 20,
             batch: 64,
+            optimizer: Optimizer::Adam,
             learning_rate: 0.002,
+            schedule: Schedule::Constant,
+            momentum: 0.9,
             weight_decay: 0.02,
             ema_decay: 0.999,
             norm_rate: 0.001,
@@ -93,105 +139,84 @@ impl Default for TrainConfig {
             log_every: 64,
             checkpoint_every: 1024,
             weak: WeakAugment::default(),
+            strong: Strong::default(),
             ct_augment: CtAugmentConfig::default(),
+            mixmatch: MixMatchConfig::default(),
             remixmatch: ReMixMatchConfig::default(),
-        }
-    }
-}
-
-/// Settings of ReMixMatch.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ReMixMatchConfig {
-    /// Strong views of each unlabeled image, K. Default 8: ReMixMatch, section 4; the paper uses 1 with 40 labels.
-    pub strong_views: usize,
-    /// Temperature of sharpening. Default 0.5: ReMixMatch, section 4.
-    pub sharpen_temperature: f64,
-    /// Both parameters of mixup's Beta distribution. Default 0.75: ReMixMatch, section 4.
-    pub mixup_alpha: f64,
-    /// Steps over which the unlabeled and the pre-mixup loss ramp up. Default 16,384: the original code's 1024 kimg.
-    pub ramp_steps: u64,
-    /// Batches over which the model's class distribution is averaged. Default 128: ReMixMatch, section 3.1.
-    pub alignment_window: usize,
-    /// What one batch leaves of the average of the labels. Default 0.999: the original code.
-    pub label_decay: f64,
-    /// Weights of the losses.
-    pub weights: LossWeights,
-}
-
-impl Default for ReMixMatchConfig {
-    fn default() -> Self {
-        Self {
-            strong_views: 8,
-            sharpen_temperature: 0.5,
-            mixup_alpha: 0.75,
-            ramp_steps: 16_384,
-            alignment_window: 128,
-            label_decay: 0.999,
-            weights: LossWeights::default(),
+            fixmatch: FixMatchConfig::default(),
         }
     }
 }
 
 impl TrainConfig {
+    /// The settings that a method's paper trains with.
+    pub fn of(algorithm: Algorithm) -> Self {
+        let config = Self { algorithm, ..Self::default() };
+        match algorithm {
+            Algorithm::Supervised | Algorithm::MixMatch | Algorithm::ReMixMatch => config,
+            // FixMatch, section 4, and its code's handling of the schedule.
+            Algorithm::FixMatch => Self {
+                optimizer: Optimizer::Sgd,
+                learning_rate: 0.03,
+                schedule: Schedule::Cosine,
+                weight_decay: 0.0005,
+                ..config
+            },
+        }
+    }
+
     /// The configuration itself, if every value makes sense.
     ///
     /// # Errors
     /// [`Error::Config`] with the key.
     pub fn validate(self) -> Result<Self> {
-        let r = &self.remixmatch;
         let counts = [
             ("train.steps", self.steps),
             ("train.evaluate_every", self.evaluate_every),
             ("train.log_every", self.log_every),
             ("train.checkpoint_every", self.checkpoint_every),
-            ("train.remixmatch.strong_views", r.strong_views as u64),
-            ("train.remixmatch.alignment_window", r.alignment_window as u64),
+            ("train.batch", self.batch as u64),
         ];
         for (key, value) in counts {
             check(key, value > 0, "a positive number", value)?;
         }
-        check("train.batch", self.batch > 0 && self.batch.is_multiple_of(4), "a multiple of 4", self.batch)?;
+        if self.has_rotation_loss() {
+            check("train.batch", self.batch.is_multiple_of(4), "a multiple of 4, for the rotation loss", self.batch)?;
+        }
         check("train.weak.shift", self.weak.shift < 1024, "less than 1024 pixels", self.weak.shift)?;
-        let positive = [
-            ("train.learning_rate", self.learning_rate),
-            ("train.remixmatch.sharpen_temperature", r.sharpen_temperature),
-            ("train.remixmatch.mixup_alpha", r.mixup_alpha),
-        ];
-        for (key, value) in positive {
-            check(key, value.is_finite() && value > 0.0, "a positive number", value)?;
-        }
-        let fractions = [
-            ("train.ema_decay", self.ema_decay),
-            ("train.norm_rate", self.norm_rate),
-            ("train.ct_augment.threshold", self.ct_augment.threshold),
-            ("train.ct_augment.decay", self.ct_augment.decay),
-            ("train.remixmatch.label_decay", r.label_decay),
-        ];
-        for (key, value) in fractions {
-            check(key, (0.0..=1.0).contains(&value), "a number from 0 to 1", value)?;
-        }
-        let weights = [
-            ("train.weight_decay", self.weight_decay),
-            ("train.remixmatch.weights.unlabeled", r.weights.unlabeled),
-            ("train.remixmatch.weights.pre_mixup", r.weights.pre_mixup),
-            ("train.remixmatch.weights.rotation", r.weights.rotation),
-        ];
-        for (key, value) in weights {
-            check(key, value.is_finite() && value >= 0.0, "a number of at least 0", value)?;
-        }
+        positive("train.learning_rate", self.learning_rate)?;
+        weight("train.weight_decay", self.weight_decay)?;
+        fraction("train.momentum", self.momentum)?;
+        fraction("train.ema_decay", self.ema_decay)?;
+        fraction("train.norm_rate", self.norm_rate)?;
+        fraction("train.ct_augment.threshold", self.ct_augment.threshold)?;
+        fraction("train.ct_augment.decay", self.ct_augment.decay)?;
+        self.mixmatch.validate()?;
+        self.remixmatch.validate()?;
+        self.fixmatch.validate()?;
         Ok(self)
     }
-}
 
-impl TrainConfig {
-    /// Images that pass through the network in one step, every view counted.
+    /// Whether images are turned, and so have to be square.
+    pub(crate) fn has_rotation_loss(&self) -> bool {
+        self.algorithm == Algorithm::ReMixMatch && self.remixmatch.weights.rotation > 0.0
+    }
+
+    /// Images that pass through the network in one step, every view counted, probes not: they are not learned from.
     pub(crate) fn images_per_step(&self) -> usize {
-        match self.algorithm {
-            Algorithm::Supervised => self.batch,
-            // Labeled, anchor twice, K strong views, pre-mixup and rotation; the probes are not learned from.
-            Algorithm::ReMixMatch => self.batch * (self.remixmatch.strong_views + 5),
-        }
+        let ReMixMatchConfig { strong_views, weights, .. } = self.remixmatch;
+        let rows = match self.algorithm {
+            Algorithm::Supervised => 1,
+            // Labeled and the weak views, which are guessed from before.
+            Algorithm::MixMatch => 1 + 2 * self.mixmatch.weak_views,
+            // Labeled, anchor twice, strong views, and the first of them unmixed and turned.
+            Algorithm::ReMixMatch => {
+                3 + strong_views + usize::from(weights.pre_mixup > 0.0) + usize::from(weights.rotation > 0.0)
+            }
+            // Labeled, and each unlabeled image weak and strong.
+            Algorithm::FixMatch => 1 + 2 * self.fixmatch.unlabeled_ratio,
+        };
+        rows * self.batch
     }
 }
 

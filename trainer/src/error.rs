@@ -40,12 +40,12 @@ pub enum Error {
     },
 
     /// A run folder that belongs to another run.
-    #[error("{} holds a run with other settings or data ({differs}): choose another folder, or delete it", folder.display())]
+    #[error("{} holds another run ({difference}): choose another folder, or delete it", folder.display())]
     OtherRun {
         /// The folder.
         folder: PathBuf,
-        /// What differs.
-        differs: &'static str,
+        /// The first setting that differs, with both values.
+        difference: String,
     },
 
     /// A checkpoint that cannot be read.

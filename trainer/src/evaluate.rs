@@ -7,8 +7,7 @@ use models::{ModelSpec, Pixels, TrainingFacts, Weights, bundle::Golden, calibrat
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Result,
-    algorithm::batch,
+    Result, algorithm,
     data::LabeledImages,
     device::DeviceKind,
     net::{self, Mode, WideResNet, floats},
@@ -83,7 +82,7 @@ impl Evaluation {
 
 pub(crate) fn logits(network: &WideResNet, images: &[Pixels], device: &Device) -> Vec<Vec<f32>> {
     let chunk = |images: &[Pixels]| {
-        let logits = network.logits(batch(images, device), &mut Mode::Evaluate);
+        let logits = network.logits(algorithm::images(images, device), &mut Mode::Evaluate);
         let classes = logits.dims()[1];
         floats(logits).chunks(classes).map(<[f32]>::to_vec).collect::<Vec<_>>()
     };

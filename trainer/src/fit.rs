@@ -3,24 +3,32 @@
 use std::{
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
+    thread::{self, Scope},
+    time::{Duration, Instant},
 };
 
-use burn::{module::Module, tensor::Device};
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor, activation::softmax},
+};
 use models::{ModelSpec, NetworkSpec, TrainingFacts, Weights, durable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    algorithm::{Method, StepLosses},
+    algorithm::{Batch, Method, StepLosses},
+    augment::StrongAugment,
     checkpoint::{self, Groups, Identity, State},
-    config::{Algorithm, NetworkConfig, TrainConfig},
-    data::{LabeledImages, TrainingData},
+    config::{NetworkConfig, Optimizer, TrainConfig},
+    data::{
+        LabeledImages, TrainingData,
+        loader::{Loader, Sampler},
+    },
     ema,
     evaluate::{self, Evaluation},
     metrics::{EvaluationRecord, Log, Record, TrainRecord},
-    net::{self, WideResNet},
-    optimizer::{self, Adam},
+    net::{self, Mode, WideResNet},
+    optimizer::{self, Moments},
     random,
     ssl::losses::Losses,
 };
@@ -74,144 +82,172 @@ pub fn fit(
     let spec = model_spec(&config, network, data)?;
     durable::create_folders(folder)?;
     let identity = Identity { train: config, network: *network, data: data.digest() };
-    let mut run = Run::open(identity, spec, data, folder, observer)?;
-    let mut log = Log::open(&folder.join(METRICS_FILE), run.state.step)?;
-
-    let config = run.state.identity.train.clone();
-    while run.state.step < config.steps {
-        if stop.load(Ordering::Relaxed) {
-            log.sync()?;
-            run.save(folder)?;
-            return Ok(Outcome::Stopped(run.state.step));
-        }
-        let step = run.step(data)?;
-        observer(Event::Step(step));
-        if step.is_multiple_of(config.log_every) || step == config.steps {
-            let record = Record::Train(run.state.running.take(step));
-            log.write(&record)?;
-            observer(Event::Logged(record));
-        }
-        if step.is_multiple_of(config.evaluate_every) || step == config.steps {
-            let record = Record::Evaluation(run.evaluate(data));
-            log.write(&record)?;
-            observer(Event::Logged(record));
-        }
-        if step.is_multiple_of(config.checkpoint_every) || step == config.steps {
-            log.sync()?;
-            run.save(folder)?;
-        }
-    }
-    let training = TrainingFacts {
-        labeled: data.labeled.len(),
-        unlabeled: data.unlabeled.len(),
-        steps: config.steps,
-        seed: config.seed,
-    };
-    let weights = evaluate::weights(&run.ema, &run.spec, training);
-    weights.write(&folder.join(MODEL_FILE))?;
-    Ok(Outcome::Finished(weights))
+    thread::scope(|scope| Run::open(identity, spec, data, folder, scope, observer)?.train(folder, stop, observer))
 }
 
 fn model_spec(config: &TrainConfig, network: &NetworkConfig, data: &TrainingData) -> Result<ModelSpec> {
     let NetworkConfig { depth, width, scales } = *network;
     let input = data.preprocessing.shape();
-    if config.algorithm == Algorithm::ReMixMatch {
-        if input[1] != input[2] {
-            let found = format!("{}x{}", input[1], input[2]);
-            return Err(Error::Config {
-                key: "preprocessing",
-                expected: "a square, for the rotation loss".into(),
-                found,
-            });
-        }
-        if data.unlabeled.is_empty() {
-            return Err(Error::Data {
-                what: "unlabeled images".into(),
-                expected: "at least one".into(),
-                found: "none".into(),
-            });
-        }
+    if config.has_rotation_loss() && input[1] != input[2] {
+        return Err(Error::Config {
+            key: "preprocessing",
+            expected: "a square, for the rotation loss; or train.remixmatch.weights.rotation = 0".into(),
+            found: format!("{}x{}", input[1], input[2]),
+        });
+    }
+    if !Method::recipe(config).unlabeled.is_empty() && data.unlabeled.is_empty() {
+        return Err(Error::Data {
+            what: "unlabeled images".into(),
+            expected: format!("at least one for {}", config.algorithm.name()),
+            found: "none".into(),
+        });
     }
     let network = NetworkSpec { depth, width, scales, input, classes: data.labels.len() }.validate()?;
     Ok(ModelSpec { network, labels: data.labels.clone(), preprocessing: data.preprocessing.clone() }.validate()?)
 }
 
 /// Everything that changes from step to step.
-struct Run {
+struct Run<'a> {
     spec: ModelSpec,
+    data: &'a TrainingData,
     network: WideResNet,
     ema: WideResNet,
-    adam: Adam,
+    moments: Moments,
+    loader: Loader,
     state: State,
     device: Device,
 }
 
-impl Run {
-    fn open(
+impl<'a> Run<'a> {
+    fn open<'scope>(
         identity: Identity,
         spec: ModelSpec,
-        data: &TrainingData,
+        data: &'a TrainingData,
         folder: &Path,
+        scope: &'scope Scope<'scope, '_>,
         observer: &mut dyn FnMut(Event),
-    ) -> Result<Self> {
-        let device = identity.train.device.open()?;
-        let fresh = WideResNet::new(&spec.network, &mut random::stream(identity.train.seed, "weights"), &device);
+    ) -> Result<Self>
+    where
+        'a: 'scope,
+    {
+        let config = &identity.train;
+        let device = config.device.open()?;
+        let fresh = WideResNet::new(&spec.network, &mut random::stream(config.seed, "weights"), &device);
         let path = folder.join(CHECKPOINT_FILE);
-        if !path.exists() {
-            identity.write_config(&folder.join(CONFIG_FILE))?;
-            let method = Method::new(&identity.train, data);
-            let state = State { identity, step: 0, method, running: RunningMeans::default() };
-            return Ok(Self { network: fresh.clone().train(), ema: fresh, adam: Adam::default(), spec, state, device });
-        }
-        let (state, mut groups) = checkpoint::read(&path, &device)?;
-        if let Some(differs) = state.identity.differs(&identity) {
-            return Err(Error::OtherRun { folder: folder.to_owned(), differs });
-        }
-        observer(Event::Resumed(state.step));
-        checkpoint::check(&path, state.step, &groups, &spec)?;
+        let (state, mut groups) = if path.exists() {
+            let (state, groups) = checkpoint::read(&path, &device)?;
+            if let Some(difference) = state.identity.difference(&identity)? {
+                return Err(Error::OtherRun { folder: folder.to_owned(), difference });
+            }
+            checkpoint::check(&path, &state, &groups, &spec)?;
+            observer(Event::Resumed(state.step));
+            (State { identity, ..state }, groups)
+        } else {
+            let state = State {
+                step: 0,
+                method: Method::new(config, data.labels.len()),
+                strong: StrongAugment::new(config),
+                sampler: Sampler::new(Method::recipe(config), config, data),
+                running: RunningMeans::default(),
+                identity,
+            };
+            (state, Groups::new())
+        };
+        state.identity.write_config(&folder.join(CONFIG_FILE))?;
         let mut group = |name| groups.remove(name).unwrap_or_default();
         Ok(Self {
             network: net::load(fresh.clone().train(), group(checkpoint::NETWORK)),
             ema: net::load(fresh, group(checkpoint::EMA)),
-            adam: Adam { mean: group(checkpoint::MEAN), square: group(checkpoint::SQUARE) },
+            moments: Moments { mean: group(checkpoint::MEAN), square: group(checkpoint::SQUARE) },
+            loader: Loader::start(scope, data, state.sampler.clone()),
             spec,
+            data,
             state,
             device,
         })
     }
 
+    fn train(mut self, folder: &Path, stop: &AtomicBool, observer: &mut dyn FnMut(Event)) -> Result<Outcome> {
+        let mut log = Log::open(&folder.join(METRICS_FILE), self.state.step)?;
+        let config = self.state.identity.train.clone();
+        while self.state.step < config.steps {
+            if stop.load(Ordering::Relaxed) {
+                log.sync()?;
+                self.save(folder)?;
+                return Ok(Outcome::Stopped(self.state.step));
+            }
+            let step = self.step()?;
+            observer(Event::Step(step));
+            if step.is_multiple_of(config.log_every) || step == config.steps {
+                let record = Record::Train(self.state.running.take(step));
+                log.write(&record)?;
+                observer(Event::Logged(record));
+            }
+            if step.is_multiple_of(config.evaluate_every) || step == config.steps {
+                let record = Record::Evaluation(self.evaluate());
+                log.write(&record)?;
+                observer(Event::Logged(record));
+            }
+            if step.is_multiple_of(config.checkpoint_every) || step == config.steps {
+                log.sync()?;
+                self.save(folder)?;
+            }
+        }
+        let training = TrainingFacts {
+            labeled: self.data.labeled.len(),
+            unlabeled: self.data.unlabeled.len(),
+            steps: config.steps,
+            seed: config.seed,
+        };
+        let weights = evaluate::weights(&self.ema, &self.spec, training);
+        weights.write(&folder.join(MODEL_FILE))?;
+        Ok(Outcome::Finished(weights))
+    }
+
     /// One optimiser step, in the order of the specification. Returns the number of steps done.
-    fn step(&mut self, data: &TrainingData) -> Result<u64> {
+    fn step(&mut self) -> Result<u64> {
         let started = Instant::now();
-        let config = &self.state.identity.train;
-        let (losses, after) = self.state.method.losses(&self.network, data, self.state.step);
+        let State { identity, step, method, strong, running, .. } = &mut self.state;
+        let config = &identity.train;
+        let drawn = self.loader.next(strong);
+        let waited = started.elapsed();
+        let network = &self.spec.network;
+        let batch = Batch::new(drawn, &Method::recipe(config), network.input, network.classes, &self.device);
+
+        let losses = method.losses(&self.network, &batch, *step);
         let gradients = net::gradients(&self.network, &losses.total.backward());
-        self.state.step += 1;
+        let rate = config.learning_rate * config.schedule.factor(*step, config.steps);
+        *step += 1;
 
         let network = self.network.clone().follow(losses.statistics.clone(), config.norm_rate);
         let mut weights = net::tensors(&network);
-        self.adam.step(&mut weights, gradients, config.learning_rate, self.state.step);
+        self.moments.step(config, &mut weights, gradients, rate, *step);
         let mut average = net::tensors(&self.ema);
         ema::follow(&mut average, &weights, config.ema_decay);
-        optimizer::decay(&mut weights, config.learning_rate, config.weight_decay);
+        if config.optimizer == Optimizer::Adam {
+            optimizer::decay(&mut weights, rate, config.weight_decay);
+        }
         self.network = net::load(network, weights);
         self.ema = net::load(self.ema.clone(), average);
-        self.state.method.after_step(&self.ema, after);
-
-        let loss = self.state.running.add(&losses, config.images_per_step(), started);
-        if !loss.is_finite() {
-            return Err(Error::Diverged { step: self.state.step, loss, learning_rate: config.learning_rate });
+        if let Some(probes) = batch.probes() {
+            let logits = self.ema.logits(probes.images.clone(), &mut Mode::Evaluate);
+            probes.teach(strong, softmax(logits, 1));
         }
-        Ok(self.state.step)
+
+        let loss = running.add(&losses, config.images_per_step(), waited, started);
+        if !loss.is_finite() {
+            return Err(Error::Diverged { step: *step, loss, learning_rate: rate });
+        }
+        Ok(*step)
     }
 
-    fn evaluate(&self, data: &TrainingData) -> EvaluationRecord {
+    fn evaluate(&self) -> EvaluationRecord {
         let evaluate =
             |set: &LabeledImages| Evaluation::of(&evaluate::logits(&self.ema, &set.images, &self.device), &set.labels);
         EvaluationRecord {
             step: self.state.step,
-            test: (!data.test.is_empty()).then(|| evaluate(&data.test)),
-            labeled: evaluate(&data.labeled),
+            test: (!self.data.test.is_empty()).then(|| evaluate(&self.data.test)),
+            labeled: evaluate(&self.data.labeled),
         }
     }
 
@@ -219,10 +255,11 @@ impl Run {
         let groups = Groups::from([
             (checkpoint::NETWORK, net::tensors(&self.network)),
             (checkpoint::EMA, net::tensors(&self.ema)),
-            (checkpoint::MEAN, self.adam.mean.clone()),
-            (checkpoint::SQUARE, self.adam.square.clone()),
+            (checkpoint::MEAN, self.moments.mean.clone()),
+            (checkpoint::SQUARE, self.moments.square.clone()),
         ]);
-        checkpoint::write(&folder.join(CHECKPOINT_FILE), &self.state, &groups)
+        let state = State { sampler: self.loader.sampler().clone(), ..self.state.clone() };
+        checkpoint::write(&folder.join(CHECKPOINT_FILE), &state, &groups)
     }
 }
 
@@ -231,38 +268,49 @@ impl Run {
 pub(crate) struct RunningMeans {
     steps: u64,
     seconds: f64,
+    waited: f64,
     images: usize,
     total: f64,
-    parts: Losses<Option<f64>>,
+    parts: Option<Losses<f64>>,
+    confident: Option<f64>,
 }
 
 impl RunningMeans {
-    /// Adds a step that began at `started`; returns its total loss.
-    fn add(&mut self, losses: &StepLosses, images: usize, started: Instant) -> f64 {
-        let total: f64 = losses.total.clone().into_scalar();
-        let parts = losses.parts.clone().map(|part| part.map(|loss| loss.into_scalar::<f64>()));
+    /// Adds a step that began at `started` and `waited` for its images; returns its total loss.
+    fn add(&mut self, losses: &StepLosses, images: usize, waited: Duration, started: Instant) -> f64 {
+        let number = |tensor: Tensor<1>| tensor.into_scalar::<f64>();
+        let total = number(losses.total.clone());
+        let parts = losses.parts.clone().map(number);
+        let confident = losses.confident.clone().map(number);
         self.steps += 1;
         // The device is done only once its numbers are here.
         self.seconds += started.elapsed().as_secs_f64();
+        self.waited += waited.as_secs_f64();
         self.images += images;
         self.total += total;
-        self.parts = std::mem::take(&mut self.parts).zip(parts, |sum, part| part.map(|p| sum.unwrap_or(0.0) + p));
+        self.parts = Some(match self.parts.take() {
+            Some(sum) => sum.add(parts),
+            None => parts,
+        });
+        self.confident = confident.map(|part| part + self.confident.unwrap_or(0.0));
         total
     }
 
     /// The means, and a new beginning.
     fn take(&mut self, step: u64) -> TrainRecord {
-        let Self { steps, seconds, images, total, parts } = std::mem::take(self);
+        let Self { steps, seconds, waited, images, total, parts, confident } = std::mem::take(self);
         let mean = |sum: f64| sum / steps.max(1) as f64;
-        let Losses { labeled, unlabeled, pre_mixup, rotation } = parts.map(|sum| sum.map(mean));
+        let Losses { labeled, unlabeled, pre_mixup, rotation } = parts.unwrap_or_default().map(mean);
         TrainRecord {
             step,
             total: mean(total),
-            labeled: labeled.unwrap_or(0.0),
+            labeled,
             unlabeled,
             pre_mixup,
             rotation,
+            confident: confident.map(mean),
             images_per_second: images as f64 / seconds.max(f64::MIN_POSITIVE),
+            waiting: waited / seconds.max(f64::MIN_POSITIVE),
         }
     }
 }
@@ -270,7 +318,11 @@ impl RunningMeans {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::ReMixMatchConfig, data::digits, metrics};
+    use crate::{
+        config::{Algorithm, FixMatchConfig, MixMatchConfig, ReMixMatchConfig},
+        data::digits,
+        metrics,
+    };
 
     const NETWORK: NetworkConfig = NetworkConfig { depth: 10, width: 1, scales: 3 };
 
@@ -282,8 +334,10 @@ mod tests {
             evaluate_every: 4,
             log_every: 3,
             checkpoint_every: 2,
+            mixmatch: MixMatchConfig { ramp_steps: 4, ..Default::default() },
             remixmatch: ReMixMatchConfig { strong_views: 2, ramp_steps: 4, ..Default::default() },
-            ..TrainConfig::default()
+            fixmatch: FixMatchConfig { unlabeled_ratio: 2, threshold: 0.1, ..Default::default() },
+            ..TrainConfig::of(algorithm)
         }
     }
 
@@ -303,7 +357,7 @@ mod tests {
         let mut records = metrics::read(&folder.join(METRICS_FILE)).expect("a log");
         for record in &mut records {
             if let Record::Train(record) = record {
-                record.images_per_second = 0.0;
+                (record.images_per_second, record.waiting) = (0.0, 0.0);
             }
         }
         (Weights::read(&folder.join(MODEL_FILE)).expect("a model"), records)
@@ -320,7 +374,7 @@ mod tests {
 
     #[test]
     fn stopped_or_killed_and_resumed_equals_uninterrupted() {
-        for algorithm in [Algorithm::Supervised, Algorithm::ReMixMatch] {
+        for algorithm in Algorithm::ALL {
             let config = config(algorithm);
             let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a folder")).collect();
             let [whole, stopped, killed] = [0, 1, 2].map(|i| folders[i].path());
@@ -349,7 +403,9 @@ mod tests {
         let config = config(Algorithm::Supervised);
         assert!(run(&config, folder.path(), 2).is_ok());
         let other = TrainConfig { learning_rate: 0.1, ..config.clone() };
-        assert!(matches!(run(&other, folder.path(), 2), Err(Error::OtherRun { differs: "train", .. })));
+        assert!(
+            matches!(run(&other, folder.path(), 2), Err(Error::OtherRun { difference, .. }) if difference.contains("train.learning_rate"))
+        );
         let path = folder.path().join(CHECKPOINT_FILE);
         let bytes = std::fs::read(&path).expect("a checkpoint");
         for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {

@@ -1,7 +1,8 @@
 //! Learns an image classifier from a handful of labels and many unlabeled images.
 //!
-//! The method is ReMixMatch as its authors' code runs it; `algorithm/remixmatch.rs` is one page that can be held
-//! beside the paper. What it is made of lies one idea a file in `ssl` and [`augment`], and [`fit()`] is the loop.
+//! The methods are MixMatch, ReMixMatch and FixMatch as their authors' code runs them; `algorithm/remixmatch.rs` is one
+//! page that can be held beside the paper. What it is made of lies one idea a file in `ssl` and [`augment`], and
+//! [`fit()`] is the loop.
 //!
 //! ```no_run
 //! use std::sync::atomic::AtomicBool;
@@ -26,16 +27,18 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`config`] | every setting, its unit and where its default comes from |
+//! | [`preset`], [`ablation`] | the papers' experiments by name, and variants of them |
 //! | [`data`] | images and labels: the digits, folders, splits, batches |
 //! | [`augment`] | weak augmentation, CTAugment and its pixel operations |
 //! | `net` | the wide ResNet with grouped batch norm |
-//! | `ssl` | guessed labels, alignment, sharpening, mixup, losses, ramp: tensors in and out |
+//! | `ssl` | guessed labels, pseudo-labels, alignment, sharpening, mixup, losses, ramp: tensors in and out |
 //! | `algorithm` | one training step of each method |
 //! | `optimizer`, `ema` | what turns gradients into weights |
 //! | [`mod@fit`], [`evaluate`], `checkpoint`, [`metrics`] | the loop, its measurements, its memory |
 //!
 //! No type of the learning framework leaves this crate: [`models::Weights`] does.
 
+pub mod ablation;
 mod algorithm;
 pub mod augment;
 mod checkpoint;
@@ -49,6 +52,7 @@ pub mod fit;
 pub mod metrics;
 mod net;
 mod optimizer;
+pub mod preset;
 pub mod random;
 mod ssl;
 #[cfg(test)]

@@ -35,8 +35,13 @@ pub struct TrainRecord {
     pub pre_mixup: Option<f64>,
     /// Rotation loss, if the method has one.
     pub rotation: Option<f64>,
+    /// Fraction of the unlabeled images whose pseudo-label counted, if the method chooses.
+    pub confident: Option<f64>,
     /// Images a second, every view counted.
     pub images_per_second: f64,
+    /// Fraction of the time that the device waited for images to be drawn and augmented.
+    #[serde(default)]
+    pub waiting: f64,
 }
 
 /// Accuracy of the EMA model.

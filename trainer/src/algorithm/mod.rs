@@ -1,74 +1,72 @@
-//! One training step of each method.
+//! One training step of each method: what it looks at, and the losses it makes of it.
 
-pub(crate) mod remixmatch;
-pub(crate) mod supervised;
+mod batch;
+mod fixmatch;
+mod mixmatch;
+mod remixmatch;
+mod supervised;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use models::Pixels;
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use self::{remixmatch::ReMixMatch, supervised::Supervised};
+pub(crate) use self::batch::{Batch, images};
+use self::{fixmatch::FixMatch, mixmatch::MixMatch, remixmatch::ReMixMatch};
 use crate::{
     config::{Algorithm, TrainConfig},
-    data::TrainingData,
+    data::loader::Recipe,
     net::{Statistics, WideResNet},
     ssl::losses::Losses,
 };
 
-/// A method with everything it carries from step to step, random streams included.
+/// A method with everything it carries from step to step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Method {
-    Supervised(Box<Supervised>),
+    Supervised,
+    MixMatch(Box<MixMatch>),
     ReMixMatch(Box<ReMixMatch>),
+    FixMatch(FixMatch),
 }
 
 /// What a method makes of one step's images.
 pub(crate) struct StepLosses {
     /// What is minimised.
     pub(crate) total: Tensor<1>,
-    /// The losses it consists of, unweighted; those a method does not have are absent.
-    pub(crate) parts: Losses<Option<Tensor<1>>>,
+    /// The losses it consists of, unweighted.
+    pub(crate) parts: Losses<Tensor<1>>,
+    /// Fraction of the unlabeled images that count, if a method chooses.
+    pub(crate) confident: Option<Tensor<1>>,
     /// The batch statistics that the running ones follow.
     pub(crate) statistics: Vec<Statistics>,
 }
 
-/// What a step leaves to be done once the weights have changed.
-pub(crate) type AfterStep = Option<remixmatch::Probes>;
-
 impl Method {
-    /// The configured method at its first step.
-    pub(crate) fn new(config: &TrainConfig, data: &TrainingData) -> Self {
+    /// The configured method at its first step, for so many classes.
+    pub(crate) fn new(config: &TrainConfig, classes: usize) -> Self {
         match config.algorithm {
-            Algorithm::Supervised => Self::Supervised(Box::new(Supervised::new(config, data))),
-            Algorithm::ReMixMatch => Self::ReMixMatch(Box::new(ReMixMatch::new(config, data))),
+            Algorithm::Supervised => Self::Supervised,
+            Algorithm::MixMatch => Self::MixMatch(Box::new(MixMatch::new(config))),
+            Algorithm::ReMixMatch => Self::ReMixMatch(Box::new(ReMixMatch::new(config, classes))),
+            Algorithm::FixMatch => Self::FixMatch(FixMatch::new(config)),
         }
     }
 
-    /// Draws a batch and computes its losses; `step` counts from 0.
-    pub(crate) fn losses(&mut self, network: &WideResNet, data: &TrainingData, step: u64) -> (StepLosses, AfterStep) {
+    /// What the configured method looks at in one step.
+    pub(crate) fn recipe(config: &TrainConfig) -> Recipe {
+        match config.algorithm {
+            Algorithm::Supervised => supervised::recipe(config),
+            Algorithm::MixMatch => MixMatch::recipe(config),
+            Algorithm::ReMixMatch => ReMixMatch::recipe(config),
+            Algorithm::FixMatch => FixMatch::recipe(config),
+        }
+    }
+
+    /// The losses of a step; `step` counts from 0.
+    pub(crate) fn losses(&mut self, network: &WideResNet, batch: &Batch, step: u64) -> StepLosses {
         match self {
-            Self::Supervised(method) => (method.losses(network, data), None),
-            Self::ReMixMatch(method) => {
-                let (losses, probes) = method.losses(network, data, step);
-                (losses, Some(probes))
-            }
+            Self::Supervised => supervised::losses(network, batch),
+            Self::MixMatch(method) => method.losses(network, batch, step),
+            Self::ReMixMatch(method) => method.losses(network, batch, step),
+            Self::FixMatch(method) => method.losses(network, batch),
         }
     }
-
-    /// Learns from what the averaged weights make of the step's probes.
-    pub(crate) fn after_step(&mut self, ema: &WideResNet, after: AfterStep) {
-        if let (Self::ReMixMatch(method), Some(probes)) = (self, after) {
-            method.update_rates(ema, probes);
-        }
-    }
-}
-
-/// Images as one batch.
-///
-/// # Shapes
-/// `[images, channel, height, width]`.
-pub(crate) fn batch(images: &[Pixels], device: &Device) -> Tensor<4> {
-    let Pixels { height, width, channels, .. } = images[0];
-    let values: Vec<f32> = images.iter().flat_map(Pixels::to_input).collect();
-    Tensor::from_data(TensorData::new(values, [images.len(), channels, height, width]), device)
 }

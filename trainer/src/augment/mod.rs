@@ -4,7 +4,10 @@ pub mod ct_augment;
 mod filters;
 pub mod operation;
 mod pixel_ops;
+mod strong;
 mod weak;
 
 pub use ct_augment::{CtAugment, CtAugmentConfig};
+pub(crate) use strong::StrongAugment;
+pub use strong::{Strong, View};
 pub use weak::WeakAugment;

@@ -2,6 +2,7 @@
 
 pub mod digits;
 pub mod folder;
+pub(crate) mod loader;
 mod shuffle;
 pub mod split;
 

@@ -24,11 +24,14 @@ impl ShuffleBuffer {
         let mut order: Vec<usize> = (0..len).collect();
         order.shuffle(&mut random);
         let mut buffer = Self { order, next: 0, slots: Vec::new(), random };
-        buffer.slots = (0..SLOTS).map(|_| buffer.repeat()).collect();
+        buffer.slots = (0..SLOTS.min(len * SLOTS)).map(|_| buffer.repeat()).collect();
         buffer
     }
 
     /// The next `count` indices.
+    ///
+    /// # Panics
+    /// If there are no images.
     pub(crate) fn take(&mut self, count: usize) -> Vec<usize> {
         (0..count)
             .map(|_| {

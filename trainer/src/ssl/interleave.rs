@@ -6,11 +6,37 @@
 
 use std::ops::Range;
 
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// The order of interleaved rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Interleaving {
+    source: Tensor<1, Int>,
+}
+
+impl Interleaving {
+    /// Of `batches` batches of `size` rows.
+    pub(crate) fn new(batches: usize, size: usize, device: &Device) -> Self {
+        let source = interleave(batches, size);
+        let length = source.len();
+        Self { source: Tensor::from_data(TensorData::new(source, [length]), device) }
+    }
+
+    /// Interleaves rows, or brings interleaved ones back in order: it is its own inverse.
+    ///
+    /// # Shapes
+    /// `[batches * size, ..]` to the same.
+    pub(crate) fn apply<const D: usize>(&self, rows: Tensor<D>) -> Tensor<D> {
+        let source = self.source.clone();
+        rows.clone().select(0, if rows.is_autodiff() { Tensor::from_inner(source) } else { source })
+    }
+}
+
 /// Where each row of `batches` interleaved batches of `size` rows comes from.
 ///
 /// Every batch is cut into as many groups as there are batches; group `i` of batch 0 changes places with group `i`
 /// of batch `i`. Applying it twice restores the order.
-pub(crate) fn interleave(batches: usize, size: usize) -> Vec<i64> {
+fn interleave(batches: usize, size: usize) -> Vec<i64> {
     let mut source: Vec<i64> = (0..(batches * size) as i64).collect();
     for (batch, rows) in groups(batches, size).into_iter().enumerate().skip(1) {
         for row in rows {

@@ -1,6 +1,9 @@
 //! Losses and how they add up.
 
-use burn::tensor::{Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{
+    Tensor, TensorData,
+    activation::{log_softmax, softmax},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +13,28 @@ use serde::{Deserialize, Serialize};
 /// Both `[batch, class]`; the result has one element.
 pub(crate) fn cross_entropy(targets: Tensor<2>, logits: Tensor<2>) -> Tensor<1> {
     -(targets * log_softmax(logits, 1)).sum_dim(1).mean()
+}
+
+/// The same over the images with a `counted` of 1, and 0 for those with 0; the mean is over all.
+///
+/// # Shapes
+/// `[batch, class]`, and `[batch]` for `counted`; both without gradient but for the logits.
+///
+/// # Reference
+/// Sohn et al., "FixMatch" (2020), equation 4.
+pub(crate) fn masked_cross_entropy(targets: Tensor<2>, logits: Tensor<2>, counted: Tensor<1>) -> Tensor<1> {
+    cross_entropy(targets * counted.unsqueeze_dim(1), logits)
+}
+
+/// Mean over the batch and the classes of `(target - softmax(logits))^2`.
+///
+/// # Shapes
+/// Both `[batch, class]`; the result has one element.
+///
+/// # Reference
+/// Berthelot et al., "MixMatch" (2019), equation 4.
+pub(crate) fn squared_error(targets: Tensor<2>, logits: Tensor<2>) -> Tensor<1> {
+    (targets - softmax(logits, 1)).square().mean()
 }
 
 /// Rows with a one at each label.
@@ -24,33 +49,45 @@ pub(crate) fn one_hot(labels: &[usize], classes: usize, device: &burn::tensor::D
     Tensor::from_data(TensorData::new(values, [labels.len(), classes]), device)
 }
 
-/// The losses a method may have, unweighted.
+/// The losses a method may have, unweighted. A method without one leaves it out.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Losses<T> {
-    /// Cross-entropy of mixed labeled images.
+    /// Of labeled images.
     pub(crate) labeled: T,
-    /// Cross-entropy of mixed unlabeled images against their guessed labels.
-    pub(crate) unlabeled: T,
+    /// Of unlabeled images against their guessed labels or pseudo-labels.
+    pub(crate) unlabeled: Option<T>,
     /// Cross-entropy of one strong view, unmixed, against the guessed labels.
-    pub(crate) pre_mixup: T,
+    pub(crate) pre_mixup: Option<T>,
     /// Cross-entropy of the rotation head.
-    pub(crate) rotation: T,
+    pub(crate) rotation: Option<T>,
 }
 
 impl<T> Losses<T> {
-    /// Each loss through `f`.
-    pub(crate) fn map<U>(self, f: impl Fn(T) -> U) -> Losses<U> {
-        let Self { labeled, unlabeled, pre_mixup, rotation } = self;
-        Losses { labeled: f(labeled), unlabeled: f(unlabeled), pre_mixup: f(pre_mixup), rotation: f(rotation) }
+    /// The labeled loss alone.
+    pub(crate) fn labeled(labeled: T) -> Self {
+        Self { labeled, unlabeled: None, pre_mixup: None, rotation: None }
     }
 
-    /// Each loss with its counterpart through `f`.
-    pub(crate) fn zip<U, V>(self, other: Losses<U>, f: impl Fn(T, U) -> V) -> Losses<V> {
+    /// Each loss through `f`.
+    pub(crate) fn map<U>(self, f: impl Fn(T) -> U) -> Losses<U> {
         Losses {
-            labeled: f(self.labeled, other.labeled),
-            unlabeled: f(self.unlabeled, other.unlabeled),
-            pre_mixup: f(self.pre_mixup, other.pre_mixup),
-            rotation: f(self.rotation, other.rotation),
+            labeled: f(self.labeled),
+            unlabeled: self.unlabeled.map(&f),
+            pre_mixup: self.pre_mixup.map(&f),
+            rotation: self.rotation.map(&f),
+        }
+    }
+}
+
+impl Losses<f64> {
+    /// Sums, loss by loss.
+    pub(crate) fn add(self, other: Self) -> Self {
+        let add = |a: Option<f64>, b: Option<f64>| Some(a? + b?);
+        Self {
+            labeled: self.labeled + other.labeled,
+            unlabeled: add(self.unlabeled, other.unlabeled),
+            pre_mixup: add(self.pre_mixup, other.pre_mixup),
+            rotation: add(self.rotation, other.rotation),
         }
     }
 }
@@ -76,10 +113,13 @@ impl Default for LossWeights {
 impl LossWeights {
     /// `labeled + ramp * (w_u * unlabeled + w_p * pre_mixup) + w_r * rotation`.
     pub(crate) fn total(&self, losses: Losses<Tensor<1>>, ramp: f64) -> Tensor<1> {
-        losses.labeled
-            + losses.unlabeled * (ramp * self.unlabeled)
-            + losses.pre_mixup * (ramp * self.pre_mixup)
-            + losses.rotation * self.rotation
+        let weighted = [
+            (losses.unlabeled, ramp * self.unlabeled),
+            (losses.pre_mixup, ramp * self.pre_mixup),
+            (losses.rotation, self.rotation),
+        ];
+        let present = weighted.into_iter().filter_map(|(loss, weight)| Some(loss? * weight));
+        present.fold(losses.labeled, |total, loss| total + loss)
     }
 }
 
@@ -103,15 +143,34 @@ mod tests {
         let rotation_targets = one_hot(&case.input::<Vec<usize>>("/labels_rot"), 4, &rotation_logits.device());
         let losses = Losses {
             labeled: pair("x"),
-            unlabeled: pair("u"),
-            pre_mixup: pair("k"),
-            rotation: cross_entropy(rotation_targets, rotation_logits),
+            unlabeled: Some(pair("u")),
+            pre_mixup: Some(pair("k")),
+            rotation: Some(cross_entropy(rotation_targets, rotation_logits)),
         };
-        assert_same(&values(losses.labeled.clone()), &[case.expected("/loss_x")]);
-        assert_same(&values(losses.unlabeled.clone()), &[case.expected("/loss_u")]);
-        assert_same(&values(losses.pre_mixup.clone()), &[case.expected("/loss_kl")]);
-        assert_same(&values(losses.rotation.clone()), &[case.expected("/loss_rot")]);
+        let found = losses.clone().map(|loss| values(loss)[0]);
+        assert_same(&[found.labeled], &[case.expected("/loss_x")]);
+        assert_same(&[found.unlabeled.expect("a loss")], &[case.expected("/loss_u")]);
+        assert_same(&[found.pre_mixup.expect("a loss")], &[case.expected("/loss_kl")]);
+        assert_same(&[found.rotation.expect("a loss")], &[case.expected("/loss_rot")]);
         let total = LossWeights::default().total(losses, ramp(case.input("/iteration"), 16_384));
+        assert_same(&values(total), &[case.expected("/total")]);
+    }
+
+    /// Case 08: the mean is over classes too, and the gradient flows through the softmax.
+    #[test]
+    fn mixmatch_losses_add_up() {
+        let case = vectors::case("08_mixmatch_loss");
+        let rows = |pointer: &str| matrix(&case.input::<Vec<_>>(pointer)).autodiff();
+        let logits = rows("/logits_u").require_grad();
+        let unlabeled = squared_error(rows("/targets_u"), logits.clone());
+        let gradients = unlabeled.backward();
+        let gradient = logits.grad(&gradients).expect("a gradient");
+        assert_same(&values(gradient), &case.expected::<Vec<Vec<f64>>>("/grad_l2u_wrt_logits_u").concat());
+        assert_same(&values(unlabeled.clone()), &[case.expected("/loss_l2u")]);
+        let labeled = cross_entropy(rows("/targets_x"), rows("/logits_x"));
+        let weights = LossWeights { unlabeled: case.input("/w_match"), ..LossWeights::default() };
+        let losses = Losses { unlabeled: Some(unlabeled), ..Losses::labeled(labeled) };
+        let total = weights.total(losses, ramp(case.input("/iteration"), 16_384));
         assert_same(&values(total), &[case.expected("/total")]);
     }
 

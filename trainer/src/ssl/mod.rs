@@ -1,9 +1,11 @@
 //! The parts that semi-supervised methods share: one idea a file, tensors in and out, no hidden randomness.
 
 pub(crate) mod align;
+pub(crate) mod guess;
 pub(crate) mod interleave;
 pub(crate) mod losses;
 pub(crate) mod mixup;
+pub(crate) mod pseudo_label;
 pub(crate) mod ramp;
 pub(crate) mod rotation;
 pub(crate) mod sharpen;

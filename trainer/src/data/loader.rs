@@ -1,0 +1,184 @@
+//! Draws and augments the images of a step on all cores, one step ahead of the device.
+
+use std::{
+    sync::mpsc::{Receiver, Sender, channel},
+    thread::Scope,
+};
+
+use models::Pixels;
+use rand::Rng;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{ShuffleBuffer, TrainingData};
+use crate::{
+    augment::{
+        StrongAugment, View, WeakAugment,
+        ct_augment::{self, Policy},
+    },
+    config::TrainConfig,
+    random::{self, Stream},
+};
+
+/// What a method looks at in one step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Recipe {
+    /// Labeled images.
+    pub(crate) batch: usize,
+    /// How each of them is seen.
+    pub(crate) labeled: View,
+    /// Unlabeled images.
+    pub(crate) unlabeled_batch: usize,
+    /// How they are seen: once for each view, each time drawn anew.
+    pub(crate) unlabeled: Vec<View>,
+}
+
+/// One step's images as the network takes them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Drawn {
+    /// The labeled images, then all unlabeled ones in the first view, in the second, and so on:
+    /// `[image, channel, height, width]`.
+    pub(crate) images: Vec<f32>,
+    /// Classes of the labeled images.
+    pub(crate) labels: Vec<usize>,
+    /// The labeled images once more, each under a policy that is to be measured, if there is any.
+    pub(crate) probes: Vec<f32>,
+    /// Those policies.
+    pub(crate) policies: Vec<Policy>,
+}
+
+/// The state that a step's images are drawn from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Sampler {
+    recipe: Recipe,
+    weak: WeakAugment,
+    strong: StrongAugment,
+    labeled_order: ShuffleBuffer,
+    unlabeled_order: ShuffleBuffer,
+    random: Stream,
+}
+
+/// An image to be augmented: everything that is random about it has been drawn.
+struct Job<'a> {
+    image: &'a Pixels,
+    /// Seed of the weak augmentation, if there is any.
+    weak: Option<u64>,
+    policy: Policy,
+    /// Seed of what the policy's operations draw.
+    strong: u64,
+}
+
+impl Sampler {
+    pub(crate) fn new(recipe: Recipe, config: &TrainConfig, data: &TrainingData) -> Self {
+        Self {
+            recipe,
+            weak: config.weak,
+            strong: StrongAugment::new(config),
+            labeled_order: ShuffleBuffer::new(data.labeled.len(), config.seed, "labeled order"),
+            unlabeled_order: ShuffleBuffer::new(data.unlabeled.len(), config.seed, "unlabeled order"),
+            random: random::stream(config.seed, "augmentation"),
+        }
+    }
+
+    /// Draws one step's images. The result does not depend on how many cores help.
+    pub(crate) fn draw(&mut self, data: &TrainingData) -> Drawn {
+        let Self { recipe, strong, labeled_order, unlabeled_order, random, .. } = self;
+        let mut job = |image, view| Job {
+            image,
+            weak: (view != View::Plain).then(|| random.next_u64()),
+            policy: if view == View::Strong { strong.policy(random) } else { Policy::new() },
+            strong: random.next_u64(),
+        };
+        let labeled = labeled_order.take(recipe.batch);
+        let mut jobs: Vec<Job> = labeled.iter().map(|&i| job(&data.labeled.images[i], recipe.labeled)).collect();
+        if !recipe.unlabeled.is_empty() {
+            let unlabeled = unlabeled_order.take(recipe.unlabeled_batch);
+            let views = recipe.unlabeled.iter();
+            jobs.extend(
+                views
+                    .flat_map(|&view| unlabeled.iter().map(move |&i| (i, view)))
+                    .map(|(i, view)| job(&data.unlabeled[i], view)),
+            );
+        }
+        // A probe is the weak view of a labeled image that is trained on, under another policy.
+        let probe = |&Job { image, weak, .. }| {
+            Some(Job { image, weak, policy: strong.probe(random)?, strong: random.next_u64() })
+        };
+        let probes: Vec<Job> = jobs[..recipe.batch].iter().filter_map(probe).collect();
+        Drawn {
+            images: self.inputs(&jobs),
+            labels: labeled.iter().map(|&i| data.labeled.labels[i]).collect(),
+            probes: self.inputs(&probes),
+            policies: probes.into_iter().map(|job| job.policy).collect(),
+        }
+    }
+
+    /// Augments in parallel.
+    fn inputs(&self, jobs: &[Job]) -> Vec<f32> {
+        let length = jobs.first().map_or(1, |job| job.image.data.len());
+        let mut inputs = vec![0.0; jobs.len() * length];
+        inputs.par_chunks_exact_mut(length).zip(jobs).for_each(|(input, job)| {
+            let weak = match job.weak {
+                Some(seed) => self.weak.apply(job.image, &mut random::from_seed(seed)),
+                None => job.image.clone(),
+            };
+            let augmented = ct_augment::apply(&job.policy, weak, &mut random::from_seed(job.strong));
+            input.copy_from_slice(&augmented.to_input());
+        });
+        inputs
+    }
+}
+
+/// Draws one step ahead, in a thread of its own.
+pub(crate) struct Loader {
+    /// What the next step's images were drawn from: with it, drawing starts anew where it was.
+    sampler: Sampler,
+    orders: Sender<Sampler>,
+    drawn: Receiver<(Drawn, Sampler)>,
+}
+
+impl Loader {
+    /// Starts drawing.
+    pub(crate) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        data: &'scope TrainingData,
+        sampler: Sampler,
+    ) -> Self {
+        let (orders, received) = channel::<Sampler>();
+        let (sender, drawn) = channel();
+        scope.spawn(move || {
+            for mut sampler in received {
+                let images = sampler.draw(data);
+                if sender.send((images, sampler)).is_err() {
+                    break;
+                }
+            }
+        });
+        let loader = Self { sampler, orders, drawn };
+        loader.order();
+        loader
+    }
+
+    /// The next step's images. Those of the step after it are drawn from now on, with what `strong` has learned so far:
+    /// it is one step behind.
+    ///
+    /// # Panics
+    /// If drawing panicked.
+    pub(crate) fn next(&mut self, strong: &StrongAugment) -> Drawn {
+        let (drawn, mut sampler) = self.drawn.recv().expect("drawing ends only with the loader");
+        sampler.strong = strong.clone();
+        self.sampler = sampler;
+        self.order();
+        drawn
+    }
+
+    /// The state that the images are drawn from which [`Loader::next`] gives next.
+    pub(crate) fn sampler(&self) -> &Sampler {
+        &self.sampler
+    }
+
+    fn order(&self) {
+        // It can only fail if drawing panicked, which the next call of `next` says.
+        let _ = self.orders.send(self.sampler.clone());
+    }
+}
