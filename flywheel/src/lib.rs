@@ -11,10 +11,12 @@
 //! |---|---|
 //! | [`project`] | the configuration, the folders, the images |
 //! | [`steps`] | one step of a round each |
+//! | [`ablation`] | variants of a training run, compared |
 //! | [`round`] | a whole round, resumable, with its record |
 //! | [`demo`], [`report`] | the loop end to end on real digits, and its page |
 //! | [`cli`] | the commands |
 
+pub mod ablation;
 pub mod cli;
 pub mod demo;
 pub mod interrupt;

@@ -63,6 +63,56 @@ impl Record {
             Self::Evaluation(record) => record.step,
         }
     }
+
+    /// The speed, if it is a line about training.
+    pub fn images_per_second(&self) -> Option<f64> {
+        match self {
+            Self::Train(record) => Some(record.images_per_second),
+            Self::Evaluation(_) => None,
+        }
+    }
+}
+
+/// Evaluations over which the papers take the median.
+const LAST: usize = 20;
+
+/// What the evaluations of a run come to: test accuracies of the EMA model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// How many evaluations there were.
+    pub evaluations: usize,
+    /// Median of the last 20, or of all if there were fewer: what the papers report.
+    pub median_of_last_20: f64,
+    /// The best. It was chosen by looking at the test set, and flatters.
+    pub best: f64,
+    /// The last: that of the model that was written.
+    pub last: f64,
+}
+
+/// The summary of a log, if it has an evaluation on a test set.
+///
+/// # Reference
+/// Berthelot et al., "MixMatch" (2019), section 4.1.1; Oliver et al. (2018) on why "best" is no measure.
+pub fn summary(records: &[Record]) -> Option<Summary> {
+    let accuracy = |record: &Record| match record {
+        Record::Evaluation(record) => record.test.map(|test| test.accuracy),
+        Record::Train(_) => None,
+    };
+    let all: Vec<f64> = records.iter().filter_map(accuracy).collect();
+    let mut last: Vec<f64> = all[all.len().saturating_sub(LAST)..].to_vec();
+    last.sort_by(f64::total_cmp);
+    let middle = last.len() / 2;
+    let median = if last.len().is_multiple_of(2) {
+        (last.get(middle.checked_sub(1)?)? + last[middle]) / 2.0
+    } else {
+        last[middle]
+    };
+    Some(Summary {
+        evaluations: all.len(),
+        median_of_last_20: median,
+        best: all.iter().copied().fold(0.0, f64::max),
+        last: *all.last()?,
+    })
 }
 
 /// Reads a log.
@@ -107,5 +157,29 @@ impl Log {
     pub(crate) fn write(&mut self, record: &Record) -> Result<()> {
         let line = serde_json::to_string(record).map_err(|e| models::Error::malformed("log record", "JSON", e))?;
         Ok(writeln!(self.file, "{line}").map_err(models::Error::io("write", &self.path))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluations(accuracies: impl IntoIterator<Item = f64>) -> Vec<Record> {
+        let evaluation = |accuracy| Evaluation { accuracy, loss: 0.0 };
+        let record = |(step, accuracy)| {
+            Record::Evaluation(EvaluationRecord { step, test: Some(evaluation(accuracy)), labeled: evaluation(1.0) })
+        };
+        (1..).zip(accuracies).map(record).collect()
+    }
+
+    #[test]
+    fn the_median_is_over_the_last_twenty_alone() {
+        // A lucky start, nineteen of 0.5 to 0.68, and a bad end.
+        let accuracies = [0.9, 0.9].into_iter().chain((0..19).map(|i| 0.5 + 0.01 * f64::from(i))).chain([0.1]);
+        let found = summary(&evaluations(accuracies)).expect("evaluations");
+        assert_eq!((found.evaluations, found.best, found.last), (22, 0.9, 0.1));
+        assert!((found.median_of_last_20 - 0.585).abs() < 1e-12, "{found:?}");
+        assert_eq!(summary(&evaluations([0.3, 0.2, 0.7])).map(|s| s.median_of_last_20), Some(0.3));
+        assert_eq!(summary(&[]), None);
     }
 }

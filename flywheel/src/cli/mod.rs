@@ -1,5 +1,6 @@
 //! The program `flywheel`.
 
+mod ablate;
 mod config_page;
 mod demo;
 mod eval;
@@ -41,6 +42,8 @@ enum Command {
     Init(init::InitArgs),
     /// Train a model, or go on with a run that was stopped
     Train(train::TrainArgs),
+    /// Train variants of a run, such as the paper's ablations, and print the table
+    Ablate(ablate::AblateArgs),
     /// Measure a model on the project's test set
     Eval(eval::EvalArgs),
     /// Write a trained model as a bundle for devices
@@ -71,12 +74,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(program) => program,
         Err(exit) => return exit,
     };
-    let resumes = matches!(program.command, Command::Train(_) | Command::Round(_));
+    let resumes = matches!(program.command, Command::Train(_) | Command::Ablate(_) | Command::Round(_));
     let result = match program.command {
         Command::Edge(command) => return edge_runtime::cli::execute(command),
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
         Command::Train(args) => train::run(args),
+        Command::Ablate(args) => ablate::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
         Command::Round(args) => round::run(args),

@@ -141,6 +141,7 @@ pub fn run(options: &Options, progress: &Progress) -> Result<Summary> {
 /// Settings for 8x8 images and a few minutes on two cores. What is not named here is as in the papers.
 fn project_config(options: &Options) -> ProjectConfig {
     ProjectConfig {
+        preset: None,
         data: DataConfig {
             labeled: images::LABELED.into(),
             unlabeled: Some(images::UNLABELED.into()),

@@ -4,12 +4,17 @@ use anyhow::{Result, ensure};
 use models::{CollectionPolicy, Preprocessing};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use trainer::config::{NetworkConfig, TrainConfig};
+use trainer::config::{Algorithm, NetworkConfig, TrainConfig};
+
+use super::layers::resolve;
 
 /// A project, as in `flywheel.toml`. Relative paths start at the folder of that file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectConfig {
+    /// An experiment of the papers, as "cifar10-250": its data, network and settings, over which the other keys go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
     /// Where the images are.
     pub data: DataConfig,
     /// How an image file becomes the network's input, here and on every device.
@@ -116,7 +121,15 @@ impl ProjectConfig {
     /// # Errors
     /// With the key, what was expected and what was found; unknown keys are errors.
     pub fn parse(text: &str) -> Result<Self> {
-        let config: Self = toml::from_str(text)?;
+        Self::parse_as(text, None)
+    }
+
+    /// The same for a method other than the one in the file.
+    ///
+    /// # Errors
+    /// As [`ProjectConfig::parse`].
+    pub fn parse_as(text: &str, algorithm: Option<Algorithm>) -> Result<Self> {
+        let config: Self = resolve(text, algorithm)?.try_into()?;
         config.train.clone().validate()?;
         let fractions = [
             ("data.test_fraction", config.data.test_fraction),

@@ -11,10 +11,12 @@
 
 mod config;
 mod data;
+mod layers;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use trainer::config::Algorithm;
 
 pub use config::{CalibrationConfig, DataConfig, GateConfig, ProjectConfig, StoreConfig};
 pub use data::ProjectData;
@@ -33,11 +35,26 @@ impl Project {
     /// # Errors
     /// If the file cannot be read, or says what makes no sense; the error names the key.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_as(path, None)
+    }
+
+    /// The same for a method other than the one in the file.
+    ///
+    /// # Errors
+    /// As [`Project::open`].
+    pub fn open_as(path: &Path, algorithm: Option<Algorithm>) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}; `flywheel init` writes one", path.display()))?;
-        let config = ProjectConfig::parse(&text).with_context(|| format!("in {}", path.display()))?;
+        let config = ProjectConfig::parse_as(&text, algorithm).with_context(|| format!("in {}", path.display()))?;
         let root = path.parent().unwrap_or(Path::new("")).to_owned();
         Ok(Self { config, root })
+    }
+
+    /// The same project with another choice of labels and other randomness.
+    pub fn with_seed(mut self, seed: u32) -> Self {
+        self.config.data.split_seed = seed.into();
+        self.config.train.seed = seed.into();
+        self
     }
 
     /// The configuration.

@@ -11,10 +11,12 @@
 //! | `curves` | learning curves of each run |
 //! | `round` | what one round did, from the three below |
 //! | `confusion`, `reliability`, `gallery` | the test set by class, the probabilities, the collected images |
+//! | `comparison` | several runs on one chart, as a file of its own |
 //! | `chart`, `ink` | marks on two axes as SVG, and what their colours stand for |
 //! | `format` | numbers as text |
 
 mod chart;
+mod comparison;
 mod confusion;
 mod curves;
 mod data;
@@ -29,6 +31,7 @@ mod summary;
 mod tests;
 mod trend;
 
+pub use comparison::comparison_svg;
 pub use data::{CollectedSample, Curve, Fact, ImageFormat, Page, Reference, RoundSection, Run};
 
 /// The whole page as one HTML document.
