@@ -9,7 +9,7 @@ use self::methods::{fraction, positive, weight};
 use crate::{
     Error, Result,
     augment::{CtAugmentConfig, Strong, WeakAugment},
-    device::DeviceKind,
+    device::{DeviceKind, Precision},
 };
 
 pub use self::methods::{FixMatchConfig, MixMatchConfig, ReMixMatchConfig, UnlabeledLoss};
@@ -77,6 +77,8 @@ pub struct TrainConfig {
     pub algorithm: Algorithm,
     /// What computes: "cpu" or "cuda".
     pub device: DeviceKind,
+    /// What convolutions are computed in while training: "auto", "f32" or "bf16".
+    pub precision: Precision,
     /// Root seed of all randomness.
     pub seed: u64,
     /// Optimiser steps. Default 1,048,576: the papers' 2^26 labeled images in batches of 64.
@@ -125,6 +127,7 @@ impl Default for TrainConfig {
         Self {
             algorithm: Algorithm::default(),
             device: DeviceKind::default(),
+            precision: Precision::default(),
             seed: 1,
             steps: 1 << 20,
             batch: 64,

@@ -1,6 +1,6 @@
 //! Where tensors live. The only place that knows which backends were built in.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,29 @@ pub enum DeviceKind {
     Cpu,
     /// The first NVIDIA GPU; needs a build with `--features cuda`.
     Cuda,
+}
+
+/// What convolutions are computed in while training. Weights, batch norm, losses and every evaluation are in 32 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// bf16 on a GPU, f32 on the processor.
+    #[default]
+    Auto,
+    /// 32 bits.
+    F32,
+    /// 16 bits, with the exponent of 32: what tensor cores are fastest at.
+    Bf16,
+}
+
+impl Precision {
+    /// What convolutions are cast to on a device, if they are.
+    pub(crate) fn cast(self, device: DeviceKind) -> Option<FloatDType> {
+        match (self, device) {
+            (Self::Bf16, _) | (Self::Auto, DeviceKind::Cuda) => Some(FloatDType::BF16),
+            (Self::F32, _) | (Self::Auto, DeviceKind::Cpu) => None,
+        }
+    }
 }
 
 impl DeviceKind {

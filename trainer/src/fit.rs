@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
     where
         'a: 'scope,
     {
-        let config = &identity.train;
+        let config = identity.train.clone();
         let device = config.device.open()?;
         let fresh = WideResNet::new(&spec.network, &mut random::stream(config.seed, "weights"), &device);
         let path = folder.join(CHECKPOINT_FILE);
@@ -145,9 +145,9 @@ impl<'a> Run<'a> {
         } else {
             let state = State {
                 step: 0,
-                method: Method::new(config, data.labels.len()),
-                strong: StrongAugment::new(config),
-                sampler: Sampler::new(Method::recipe(config), config, data),
+                method: Method::new(&config, data.labels.len()),
+                strong: StrongAugment::new(&config),
+                sampler: Sampler::new(Method::recipe(&config), &config, data),
                 running: RunningMeans::default(),
                 identity,
             };
@@ -155,8 +155,10 @@ impl<'a> Run<'a> {
         };
         state.identity.write_config(&folder.join(CONFIG_FILE))?;
         let mut group = |name| groups.remove(name).unwrap_or_default();
+        // The EMA model stays in 32 bits: what is measured is what devices compute.
+        let network = fresh.clone().computing_in(config.precision.cast(config.device)).train();
         Ok(Self {
-            network: net::load(fresh.clone().train(), group(checkpoint::NETWORK)),
+            network: net::load(network, group(checkpoint::NETWORK)),
             ema: net::load(fresh, group(checkpoint::EMA)),
             moments: Moments { mean: group(checkpoint::MEAN), square: group(checkpoint::SQUARE) },
             loader: Loader::start(scope, data, state.sampler.clone()),

@@ -34,6 +34,7 @@
 //! | `ssl` | guessed labels, pseudo-labels, alignment, sharpening, mixup, losses, ramp: tensors in and out |
 //! | `algorithm` | one training step of each method |
 //! | `optimizer`, `ema` | what turns gradients into weights |
+//! | [`doctor`] | whether a device computes what the processor computes |
 //! | [`mod@fit`], [`evaluate`], `checkpoint`, [`metrics`] | the loop, its measurements, its memory |
 //!
 //! No type of the learning framework leaves this crate: [`models::Weights`] does.
@@ -45,6 +46,7 @@ mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod device;
+pub mod doctor;
 mod ema;
 mod error;
 pub mod evaluate;

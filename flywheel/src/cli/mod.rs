@@ -3,6 +3,7 @@
 mod ablate;
 mod config_page;
 mod demo;
+mod doctor;
 mod eval;
 mod export;
 mod init;
@@ -50,6 +51,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Run the next round: ingest, relabel, train, export, gate, publish
     Round(round::RoundArgs),
+    /// Check that a device computes what the processor computes
+    Doctor(doctor::DoctorArgs),
     /// Everything a device does, as the program flywheel-edge
     #[command(subcommand)]
     Edge(EdgeCommand),
@@ -84,6 +87,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
         Command::Round(args) => round::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::ConfigPage => print(&config_page::markdown()),
     };
     match result {

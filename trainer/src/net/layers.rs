@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor, TensorData, module::conv2d, ops::ConvOptions},
+    tensor::{Device, FloatDType, Tensor, TensorData, module::conv2d, ops::ConvOptions},
 };
 use models::network::same_padding;
 use rand_distr::{Distribution, StandardNormal};
@@ -19,6 +19,9 @@ pub(crate) struct Convolution {
     bias: Param<Tensor<1>>,
     #[module(skip)]
     stride: usize,
+    /// What the arithmetic is done in, if not in 32 bits; the weights stay in 32.
+    #[module(skip)]
+    cast: Option<FloatDType>,
 }
 
 impl Convolution {
@@ -37,7 +40,12 @@ impl Convolution {
         let deviation = (2.0 / (kernel * kernel * outputs) as f64).sqrt();
         let shape = [outputs, inputs, kernel, kernel];
         let values = (0..shape.iter().product()).map(|_| (deviation * standard_normal(random)) as f32).collect();
-        Self { weight: parameter(values, shape, device), bias: zeros(outputs, device), stride }
+        Self { weight: parameter(values, shape, device), bias: zeros(outputs, device), stride, cast: None }
+    }
+
+    /// The same layer, computing in other floats.
+    pub(crate) fn computing_in(self, cast: Option<FloatDType>) -> Self {
+        Self { cast, ..self }
     }
 
     /// Where its tensors live.
@@ -52,7 +60,12 @@ impl Convolution {
         let [.., kernel, _] = self.weight.dims();
         let padding = [height, width].map(|size| same_padding(size, kernel, self.stride));
         let options = ConvOptions { stride: [self.stride; 2], padding, dilation: [1; 2], groups: 1 };
-        conv2d(x, self.weight.val(), Some(self.bias.val()), options)
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        match self.cast {
+            // The gradient of a cast is a cast back: those of weights and biases are in 32 bits.
+            Some(cast) => conv2d(x.cast(cast), weight.cast(cast), Some(bias.cast(cast)), options).cast(FloatDType::F32),
+            None => conv2d(x, weight, Some(bias), options),
+        }
     }
 }
 

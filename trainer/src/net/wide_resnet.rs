@@ -1,6 +1,6 @@
 use burn::{
     module::Module,
-    tensor::{Device, Tensor, activation::relu},
+    tensor::{Device, FloatDType, Tensor, activation::relu},
 };
 use models::{
     NetworkSpec,
@@ -64,6 +64,15 @@ impl WideResNet {
         self.stem.device()
     }
 
+    /// The same network with convolutions in other floats.
+    pub(crate) fn computing_in(self, cast: Option<FloatDType>) -> Self {
+        let groups = self
+            .groups
+            .into_iter()
+            .map(|group| Group { blocks: group.blocks.into_iter().map(|block| block.computing_in(cast)).collect() });
+        Self { stem: self.stem.computing_in(cast), groups: groups.collect(), ..self }
+    }
+
     /// The same weights without gradient.
     pub(crate) fn without_gradient(&self) -> Self {
         self.valid()
@@ -125,6 +134,15 @@ impl Block {
             conv2,
             shortcut: has_shortcut.then(|| Convolution::new(in_channels, out_channels, 1, stride, random, device)),
             activate_before_shortcut: spec.activate_before_shortcut,
+        }
+    }
+
+    fn computing_in(self, cast: Option<FloatDType>) -> Self {
+        Self {
+            conv1: self.conv1.computing_in(cast),
+            conv2: self.conv2.computing_in(cast),
+            shortcut: self.shortcut.map(|shortcut| shortcut.computing_in(cast)),
+            ..self
         }
     }
 
