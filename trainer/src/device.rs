@@ -40,6 +40,11 @@ impl Precision {
     }
 }
 
+/// Whether tensors on a device are the processor's, with or without gradient.
+pub(crate) fn is_cpu(device: &Device) -> bool {
+    device.clone().inner() == Device::flex()
+}
+
 impl DeviceKind {
     /// The device itself, without gradients.
     ///

@@ -1,4 +1,4 @@
-//! Batch norm over groups of a batch.
+//! Batch norm over groups of a batch, and the leaky ReLU that follows it everywhere.
 //!
 //! The method normalises every batch of a step by its own statistics. Run as groups of one large batch, all passes of a
 //! step that need a gradient (twelve, with eight strong views) become one with the same numbers.
@@ -7,10 +7,14 @@ use burn::{
     module::{Module, Param},
     tensor::{
         Device, Tensor,
+        activation::relu,
         module::{batch_norm, batch_norm_train},
     },
 };
-use models::network::NORM_EPSILON;
+use models::network::{LEAKY_SLOPE, NORM_EPSILON};
+
+use super::cpu::{self, Normalized};
+use crate::device::is_cpu;
 
 /// How a forward pass normalises.
 pub(crate) enum Mode<'a> {
@@ -34,7 +38,7 @@ pub(crate) struct Statistics {
     pub(crate) variance: Tensor<1>,
 }
 
-/// Batch norm with scale and shift.
+/// Batch norm with scale and shift, then leaky ReLU.
 #[derive(Module, Debug)]
 pub(crate) struct BatchNorm {
     weight: Param<Tensor<1>>,
@@ -61,29 +65,29 @@ impl BatchNorm {
     pub(crate) fn forward(&self, x: Tensor<4>, mode: &mut Mode) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         let Mode::Train { groups, record } = mode else {
-            return batch_norm(x, weight, bias, self.running_mean.val(), self.running_var.val(), NORM_EPSILON);
+            let (mean, variance) = (self.running_mean.val(), self.running_var.val());
+            return leaky_relu(batch_norm(x, weight, bias, mean, variance, NORM_EPSILON));
         };
         let [rows, channels, height, width] = x.dims();
         let groups = *groups;
         assert_eq!(rows % groups, 0, "{rows} rows do not make {groups} groups of equal size");
         let batch = rows / groups;
 
-        // Groups become channels of their own: [batch, groups * channels, height, width].
-        let x = x.reshape([groups, batch, channels, height * width]).swap_dims(0, 1);
-        let x = x.reshape([batch, groups * channels, height * width]);
-        let result = batch_norm_train(x, weight.repeat(&[groups]), bias.repeat(&[groups]), NORM_EPSILON);
-
+        let Normalized { output, mean, variance } = if is_cpu(&x.device()) {
+            cpu::norm_leaky_relu(x, weight, bias, groups)
+        } else {
+            norm_leaky_relu(x, weight, bias, groups)
+        };
         if let Some((statistics, group)) = record {
             let channels_of_group = *group * channels..(*group + 1) * channels;
             let count = (batch * height * width) as f64;
             let unbias = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
             statistics.push(Statistics {
-                mean: result.mean.detach().slice([channels_of_group.clone()]).inner(),
-                variance: result.variance.detach().slice([channels_of_group]).inner() * unbias,
+                mean: mean.detach().slice([channels_of_group.clone()]).inner(),
+                variance: variance.detach().slice([channels_of_group]).inner() * unbias,
             });
         }
-        let y = result.output.reshape([batch, groups, channels, height * width]).swap_dims(0, 1);
-        y.reshape([rows, channels, height, width])
+        output
     }
 
     /// Moves the running statistics a fraction `rate` towards `statistics`.
@@ -101,9 +105,30 @@ impl BatchNorm {
     }
 }
 
+/// The same as [`cpu::norm_leaky_relu`] out of the framework's own operations: groups become channels of their own,
+/// `[batch, groups * channels, pixels]`.
+fn norm_leaky_relu(x: Tensor<4>, weight: Tensor<1>, bias: Tensor<1>, groups: usize) -> Normalized {
+    let [rows, channels, height, width] = x.dims();
+    let batch = rows / groups;
+    let x = x.reshape([groups, batch, channels, height * width]).swap_dims(0, 1);
+    let x = x.reshape([batch, groups * channels, height * width]);
+    let result = batch_norm_train(x, weight.repeat(&[groups]), bias.repeat(&[groups]), NORM_EPSILON);
+    let y = result.output.reshape([batch, groups, channels, height * width]).swap_dims(0, 1);
+    Normalized {
+        output: leaky_relu(y.reshape([rows, channels, height, width])),
+        mean: result.mean,
+        variance: result.variance,
+    }
+}
+
+/// `max(x, slope * x)`, written over `relu`, whose gradient is computed in one pass.
+fn leaky_relu(x: Tensor<4>) -> Tensor<4> {
+    x.clone() * LEAKY_SLOPE + relu(x) * (1.0 - LEAKY_SLOPE)
+}
+
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Distribution, activation::leaky_relu};
+    use burn::tensor::Distribution;
 
     use super::*;
     use crate::{
@@ -120,8 +145,7 @@ mod tests {
         let x = Tensor::<1>::from_floats(case.input::<Vec<f32>>("/x").as_slice(), &device).reshape([1, 1, 2, 2]);
         let mut statistics = Vec::new();
         let y = norm.forward(x, &mut Mode::Train { groups: 1, record: Some((&mut statistics, 0)) });
-        assert_same(&values(y.clone()), &case.expected::<Vec<f64>>("/y"));
-        assert_same(&values(leaky_relu(y, 0.1)), &case.expected::<Vec<f64>>("/leaky"));
+        assert_same(&values(y), &case.expected::<Vec<f64>>("/leaky"));
         let norm = norm.follow(statistics.remove(0), 0.001);
         assert_same(&values(norm.running_mean.val()), &[case.expected("/running_mean")]);
         assert_same(&values(norm.running_var.val()), &[case.expected("/running_var")]);
@@ -133,10 +157,32 @@ mod tests {
         let device = Device::flex().autodiff();
         let row = |values: [f32; 4]| Tensor::<1>::from_floats(values, &device).reshape([4, 1, 1, 1]);
         let x = row([1.0, 2.0, 4.0, 9.0]).require_grad();
-        let y = BatchNorm::new(1, &device).forward(x.clone(), &mut Mode::Train { groups: 1, record: None });
+        // The shift keeps the leaky ReLU out of it.
+        let shift = Param::from_tensor(Tensor::full([1], 10.0, &device));
+        let norm = BatchNorm { bias: shift, ..BatchNorm::new(1, &device) };
+        let y = norm.forward(x.clone(), &mut Mode::Train { groups: 1, record: None });
         let gradients = (y * row([0.3, -0.2, 0.5, 0.1])).sum().backward();
         let expected = [0.040_553_221, -0.121_659_663, 0.105_438_374, -0.024_331_933];
         assert_same(&values(x.grad(&gradients).expect("dx")), &expected);
+    }
+
+    /// The processor's kernel and the framework's operations are the same function, with the same gradients.
+    #[test]
+    fn both_ways_to_normalise_agree() {
+        let device = Device::flex().autodiff();
+        let random = |shape| Tensor::<4>::random(shape, Distribution::Normal(0.5, 2.0), &device);
+        let vector = || Tensor::<1>::random([5], Distribution::Normal(0.3, 1.0), &device).require_grad();
+        let (x, weight, bias) = (random([12, 5, 3, 7]).require_grad(), vector(), vector());
+        let upstream = random([12, 5, 3, 7]);
+        type Norm = fn(Tensor<4>, Tensor<1>, Tensor<1>, usize) -> Normalized;
+        let [found, expected] = [cpu::norm_leaky_relu as Norm, norm_leaky_relu as Norm].map(|norm| {
+            let Normalized { output, mean, variance } = norm(x.clone(), weight.clone(), bias.clone(), 3);
+            let gradients = (output.clone() * upstream.clone()).sum().backward();
+            let gradient = |tensor: &Tensor<1>| values(tensor.grad(&gradients).expect("a gradient"));
+            let dx = values(x.grad(&gradients).expect("a gradient"));
+            [values(output), values(mean), values(variance), dx, gradient(&weight), gradient(&bias)]
+        });
+        found.iter().zip(&expected).for_each(|(found, expected)| assert_same(found, expected));
     }
 
     /// One pass over three groups gives the values, statistics and gradients of three passes.

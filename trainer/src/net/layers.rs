@@ -7,7 +7,8 @@ use burn::{
 use models::network::same_padding;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::random::Stream;
+use super::cpu;
+use crate::{device::is_cpu, random::Stream};
 
 /// Standard deviation of a standard normal distribution cut off at two.
 const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_8;
@@ -62,6 +63,7 @@ impl Convolution {
         let options = ConvOptions { stride: [self.stride; 2], padding, dilation: [1; 2], groups: 1 };
         let (weight, bias) = (self.weight.val(), self.bias.val());
         match self.cast {
+            None if is_cpu(&x.device()) => cpu::convolve(x, weight, bias, self.stride),
             // The gradient of a cast is a cast back: those of weights and biases are in 32 bits.
             Some(cast) => conv2d(x.cast(cast), weight.cast(cast), Some(bias.cast(cast)), options).cast(FloatDType::F32),
             None => conv2d(x, weight, Some(bias), options),

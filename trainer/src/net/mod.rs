@@ -1,6 +1,7 @@
 //! The wide ResNet of [`models::network`] as a module that learns.
 
 mod batch_norm;
+mod cpu;
 mod layers;
 mod tensors;
 mod wide_resnet;

@@ -1,10 +1,10 @@
 use burn::{
     module::Module,
-    tensor::{Device, FloatDType, Tensor, activation::relu},
+    tensor::{Device, FloatDType, Tensor},
 };
 use models::{
     NetworkSpec,
-    network::{BlockSpec, LEAKY_SLOPE, ROTATIONS, STEM_CHANNELS},
+    network::{BlockSpec, ROTATIONS, STEM_CHANNELS},
 };
 
 use super::{
@@ -85,7 +85,7 @@ impl WideResNet {
     pub(crate) fn features(&self, images: Tensor<4>, mode: &mut Mode) -> Tensor<2> {
         let blocks = self.groups.iter().flat_map(|group| &group.blocks);
         let x = blocks.fold(self.stem.forward(images), |x, block| block.forward(x, mode));
-        let x = leaky_relu(self.norm.forward(x, mode), LEAKY_SLOPE);
+        let x = self.norm.forward(x, mode);
         let [batch, channels, height, width] = x.dims();
         x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
     }
@@ -147,20 +147,15 @@ impl Block {
     }
 
     fn forward(&self, x: Tensor<4>, mode: &mut Mode) -> Tensor<4> {
-        let h = leaky_relu(self.norm1.forward(x.clone(), mode), LEAKY_SLOPE);
+        let h = self.norm1.forward(x.clone(), mode);
         let source = if self.activate_before_shortcut { h.clone() } else { x };
-        let h = leaky_relu(self.norm2.forward(self.conv1.forward(h), mode), LEAKY_SLOPE);
+        let h = self.norm2.forward(self.conv1.forward(h), mode);
         let h = self.conv2.forward(h);
         match &self.shortcut {
             Some(shortcut) => shortcut.forward(source) + h,
             None => source + h,
         }
     }
-}
-
-/// `max(x, slope * x)`, written over `relu`, whose gradient the CPU backend computes in one pass.
-fn leaky_relu(x: Tensor<4>, slope: f64) -> Tensor<4> {
-    x.clone() * slope + relu(x) * (1.0 - slope)
 }
 
 #[cfg(test)]
