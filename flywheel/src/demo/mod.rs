@@ -147,6 +147,7 @@ fn project_config(options: &Options) -> ProjectConfig {
             unlabeled: Some(images::UNLABELED.into()),
             test: Some(images::TEST.into()),
             test_fraction: 0.0,
+            labels: None,
             split_seed: 0,
         },
         preprocessing: digits::preprocessing(),

@@ -56,9 +56,13 @@ pub struct DataConfig {
     /// so that it stays on its side when others are added; every class has at least one.
     #[serde(default = "test_fraction")]
     pub test_fraction: f64,
-    /// Changes which images are set aside.
+    /// Keep the labels of so many labeled images alone, chosen as the papers do: in proportion to the classes, by
+    /// `split_seed`. The others are taken for unlabeled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<usize>,
+    /// Changes which images are set aside, and which keep their labels.
     #[serde(default)]
-    pub split_seed: u64,
+    pub split_seed: u32,
 }
 
 fn test_fraction() -> f64 {

@@ -8,6 +8,7 @@ use models::{Digest, LabelSet, ModelSpec, Pixels};
 use trainer::data::{
     LabeledImages, TrainingData,
     folder::{self, ImageFile},
+    split,
 };
 
 use super::Project;
@@ -46,6 +47,10 @@ impl ProjectData {
         let (labeled, test) = match &data.test {
             Some(path) => (labeled, folder::labeled(&project.path(path), &labels, preprocessing)?),
             None => set_aside(labeled, labels.len(), data.split_seed, data.test_fraction),
+        };
+        let (labeled, unlabeled) = match data.labels {
+            Some(count) => keep_labels(labeled, unlabeled, labels.len(), count, data.split_seed)?,
+            None => (labeled, unlabeled),
         };
         let all = Self { labels, labeled, unlabeled, test };
         all.check().with_context(|| "the images do not make a training set")?;
@@ -140,7 +145,7 @@ type Labeled = Vec<(ImageFile, usize)>;
 ///
 /// An image's own digest decides, so that it stays on its side when others are added. Only where that leaves a class of
 /// two images or more without any on one side, the nearest one changes sides.
-fn set_aside(images: Labeled, classes: usize, seed: u64, fraction: f64) -> (Labeled, Labeled) {
+fn set_aside(images: Labeled, classes: usize, seed: u32, fraction: f64) -> (Labeled, Labeled) {
     let (mut labeled, mut test) = (Vec::new(), Vec::new());
     let mut by_class = vec![Vec::new(); classes];
     images.into_iter().for_each(|(file, class)| by_class[class].push((file, class)));
@@ -154,8 +159,35 @@ fn set_aside(images: Labeled, classes: usize, seed: u64, fraction: f64) -> (Labe
     (labeled, test)
 }
 
+/// Keeps `count` labels and takes the other images for unlabeled.
+fn keep_labels(
+    labeled: Labeled,
+    mut unlabeled: Vec<ImageFile>,
+    classes: usize,
+    count: usize,
+    seed: u32,
+) -> Result<(Labeled, Vec<ImageFile>)> {
+    let found = labeled.len();
+    ensure!((1..=found).contains(&count), "data.labels = {count}: expected 1 to {found}, as many as there are");
+    let classes_of: Vec<usize> = labeled.iter().map(|(_, class)| *class).collect();
+    let mut rank = vec![None; found];
+    split::labeled(&classes_of, classes, count, seed)
+        .into_iter()
+        .enumerate()
+        .for_each(|(i, index)| rank[index] = Some(i));
+    let mut kept = Vec::with_capacity(count);
+    for ((file, class), rank) in labeled.into_iter().zip(rank) {
+        match rank {
+            Some(rank) => kept.push((rank, (file, class))),
+            None => unlabeled.push(file),
+        }
+    }
+    kept.sort_by_key(|(rank, _)| *rank);
+    Ok((kept.into_iter().map(|(_, image)| image).collect(), unlabeled))
+}
+
 /// A number from 0 to 1 that depends on the image and the seed alone.
-fn draw(image: Digest, seed: u64) -> f64 {
+fn draw(image: Digest, seed: u32) -> f64 {
     let [a, b, c, d, ..] = Digest::of(format!("{seed}/{image}").as_bytes()).into_bytes();
     f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
 }
@@ -180,6 +212,17 @@ mod tests {
         let (_, more) = set_aside(images(3000, 0), 1, 1, 0.2);
         assert!(test.iter().all(|image| more.contains(image)), "an image changed sides when others came");
         assert!(set_aside(images(2000, 0), 1, 2, 0.2).1 != test, "the seed changes nothing");
+    }
+
+    #[test]
+    fn labels_are_kept_in_proportion_and_no_image_is_lost() -> Result<()> {
+        let all: Labeled = [images(30, 0), images(10, 1)].concat();
+        let (labeled, unlabeled) = keep_labels(all.clone(), Vec::new(), 2, 8, 1)?;
+        assert_eq!(labeled.iter().filter(|(_, class)| *class == 0).count(), 6);
+        assert_eq!((labeled.len(), unlabeled.len()), (8, 32));
+        assert!(keep_labels(all.clone(), Vec::new(), 2, 8, 2)?.0 != labeled, "the seed changes nothing");
+        assert!(keep_labels(all, Vec::new(), 2, 41, 1).is_err_and(|e| e.to_string().contains("1 to 40")));
+        Ok(())
     }
 
     #[test]

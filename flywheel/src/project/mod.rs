@@ -52,7 +52,7 @@ impl Project {
 
     /// The same project with another choice of labels and other randomness.
     pub fn with_seed(mut self, seed: u32) -> Self {
-        self.config.data.split_seed = seed.into();
+        self.config.data.split_seed = seed;
         self.config.train.seed = seed.into();
         self
     }
