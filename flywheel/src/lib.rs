@@ -13,12 +13,14 @@
 //! | [`steps`] | one step of a round each |
 //! | [`ablation`] | variants of a training run, compared |
 //! | [`round`] | a whole round, resumable, with its record |
+//! | [`download`] | a file from the network, resumable and checked |
 //! | [`demo`], [`report`] | the loop end to end on real digits, and its page |
 //! | [`cli`] | the commands |
 
 pub mod ablation;
 pub mod cli;
 pub mod demo;
+pub mod download;
 pub mod interrupt;
 pub mod progress;
 pub mod project;

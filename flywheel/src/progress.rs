@@ -29,6 +29,15 @@ impl Progress {
         Spinner { bar }
     }
 
+    /// A bar for bytes that arrive; it disappears when dropped.
+    pub fn bytes(&self, name: &str, total: Option<u64>) -> BytesBar {
+        let template = "{prefix:>14} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+        let style = ProgressStyle::with_template(template);
+        let bar = ProgressBar::new(total.unwrap_or(0)).with_prefix(name.to_owned());
+        let bar = self.bars.add(style.map_or(bar.clone(), |style| bar.with_style(style)));
+        BytesBar { bar }
+    }
+
     /// A bar for a training run.
     pub fn training(&self, name: &str, steps: u64) -> TrainingBar {
         let style = ProgressStyle::with_template("{prefix:>14} {bar:30} {pos}/{len} steps, {eta} left  {wide_msg}");
@@ -52,6 +61,25 @@ impl Spinner {
 }
 
 impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A bar for bytes that disappears when dropped.
+#[derive(Debug)]
+pub struct BytesBar {
+    bar: ProgressBar,
+}
+
+impl BytesBar {
+    /// So many bytes are here.
+    pub fn at(&self, bytes: u64) {
+        self.bar.set_position(bytes);
+    }
+}
+
+impl Drop for BytesBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

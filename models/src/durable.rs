@@ -92,6 +92,16 @@ pub fn create_folders(path: &Path) -> Result<()> {
     path.ancestors().take(missing).try_for_each(|created| sync_folder(parent(created)))
 }
 
+/// Gives a file that is complete its final name in the same folder, and makes that last.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    File::open(from).and_then(|file| file.sync_all()).map_err(Error::io("sync", from))?;
+    fs::rename(from, to).map_err(Error::io("rename a file to", to))?;
+    sync_folder(parent(to))
+}
+
 /// Deletes a file and makes the deletion last.
 ///
 /// # Errors

@@ -59,6 +59,9 @@ fn description(schema: &Value) -> String {
 }
 
 fn resolve<'a>(property: &'a Value, root: &'a Value) -> &'a Value {
+    // What may be left out is written as itself or null.
+    let mut choices = property["anyOf"].as_array().into_iter().flatten();
+    let property = choices.find(|choice| choice["type"] != "null").unwrap_or(property);
     let reference = property["$ref"].as_str().and_then(|path| root.pointer(path.trim_start_matches('#')));
     reference.unwrap_or(property)
 }

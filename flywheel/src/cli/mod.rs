@@ -2,6 +2,7 @@
 
 mod ablate;
 mod config_page;
+mod data;
 mod demo;
 mod doctor;
 mod eval;
@@ -41,6 +42,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Write a starting configuration for a folder of images
     Init(init::InitArgs),
+    /// Fetch the papers' data sets, or list them
+    #[command(subcommand)]
+    Data(data::DataCommand),
     /// Train a model, or go on with a run that was stopped
     Train(train::TrainArgs),
     /// Train variants of a run, such as the paper's ablations, and print the table
@@ -77,11 +81,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(program) => program,
         Err(exit) => return exit,
     };
-    let resumes = matches!(program.command, Command::Train(_) | Command::Ablate(_) | Command::Round(_));
+    let resumes =
+        matches!(program.command, Command::Data(_) | Command::Train(_) | Command::Ablate(_) | Command::Round(_));
     let result = match program.command {
         Command::Edge(command) => return edge_runtime::cli::execute(command),
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
+        Command::Data(command) => data::run(command),
         Command::Train(args) => train::run(args),
         Command::Ablate(args) => ablate::run(args),
         Command::Eval(args) => eval::run(args),

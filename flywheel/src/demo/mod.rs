@@ -143,7 +143,9 @@ fn project_config(options: &Options) -> ProjectConfig {
     ProjectConfig {
         preset: None,
         data: DataConfig {
-            labeled: images::LABELED.into(),
+            labeled: Some(images::LABELED.into()),
+            set: None,
+            set_folder: PathBuf::new(),
             unlabeled: Some(images::UNLABELED.into()),
             test: Some(images::TEST.into()),
             test_fraction: 0.0,

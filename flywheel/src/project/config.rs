@@ -4,7 +4,10 @@ use anyhow::{Result, ensure};
 use models::{CollectionPolicy, Preprocessing};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use trainer::config::{Algorithm, NetworkConfig, TrainConfig};
+use trainer::{
+    config::{Algorithm, NetworkConfig, TrainConfig},
+    data::sets::Set,
+};
 
 use super::layers::resolve;
 
@@ -43,8 +46,15 @@ pub struct ProjectConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Folder of labeled images: one sub-folder a class, `FOLDER/CLASS/*.jpg` or `*.png`.
-    pub labeled: PathBuf,
+    /// Folder of labeled images: one sub-folder a class, `FOLDER/CLASS/*.jpg` or `*.png`. Either this or `set`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labeled: Option<PathBuf>,
+    /// A data set of the papers in place of folders, with its own classes, size of images and test set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Set>,
+    /// Folder of that set's official files, where `flywheel data fetch` puts them.
+    #[serde(default = "set_folder")]
+    pub set_folder: PathBuf,
     /// Folder of images without labels, in any depth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlabeled: Option<PathBuf>,
@@ -63,6 +73,10 @@ pub struct DataConfig {
     /// Changes which images are set aside, and which keep their labels.
     #[serde(default)]
     pub split_seed: u32,
+}
+
+fn set_folder() -> PathBuf {
+    "data".into()
 }
 
 fn test_fraction() -> f64 {
@@ -135,6 +149,25 @@ impl ProjectConfig {
     pub fn parse_as(text: &str, algorithm: Option<Algorithm>) -> Result<Self> {
         let config: Self = resolve(text, algorithm)?.try_into()?;
         config.train.clone().validate()?;
+        let data = &config.data;
+        ensure!(
+            data.labeled.is_some() != data.set.is_some(),
+            "data: expected either `labeled`, a folder of images, or `set`, one of {}",
+            Set::ALL.map(Set::name).join(", ")
+        );
+        if let Some(set) = data.set {
+            ensure!(
+                data.unlabeled.is_none() && data.test.is_none(),
+                "data: {} has its own unlabeled images and test set; expected neither `unlabeled` nor `test` beside it",
+                set.name()
+            );
+            ensure!(
+                config.preprocessing == set.preprocessing(),
+                "preprocessing: expected {:?}, the images of {}; leave it out",
+                set.preprocessing(),
+                set.name()
+            );
+        }
         let fractions = [
             ("data.test_fraction", config.data.test_fraction),
             ("calibration.precision", config.calibration.precision),

@@ -3,11 +3,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use models::{Digest, LabelSet, ModelSpec, Pixels};
+use rayon::prelude::*;
 use trainer::data::{
     LabeledImages, TrainingData,
     folder::{self, ImageFile},
+    sets::Set,
     split,
 };
 
@@ -32,14 +34,49 @@ impl ProjectData {
     /// # Errors
     /// If a class has no image or a file is no image; the error names it.
     pub fn load(project: &Project) -> Result<Self> {
+        let all = match (project.config().data.set, &project.config().data.labeled) {
+            (Some(set), _) => Self::of_set(project, set)?,
+            (None, Some(labeled)) => Self::of_folders(project, &project.path(labeled))?,
+            (None, None) => bail!("data: expected either `labeled` or `set`"),
+        };
+        all.check().with_context(|| "the images do not make a training set")?;
+        Ok(all)
+    }
+
+    fn of_set(project: &Project, set: Set) -> Result<Self> {
+        let data = &project.config().data;
+        let folder = project.path(&data.set_folder);
+        ensure!(
+            folder.is_dir(),
+            "{} is not a folder; `flywheel data fetch {} --folder {0}` makes it",
+            folder.display(),
+            set.name()
+        );
+        let read = set.read(&folder)?;
+        let (found, count) = (read.train.len(), data.labels.unwrap_or(read.train.len()));
+        ensure!((1..=found).contains(&count), "data.labels = {count}: expected 1 to {found}, as many as there are");
+        let chosen = read.choose(count, data.split_seed);
+        let images = |part: &str, images: Vec<Pixels>| -> Vec<ImageFile> {
+            let name = |i| PathBuf::from(format!("{}/{part}/{i}", set.name()));
+            let image = |(i, pixels): (usize, Pixels)| ImageFile { path: name(i), digest: pixels.digest(), pixels };
+            images.into_par_iter().enumerate().map(image).collect()
+        };
+        let mut train: Vec<Option<ImageFile>> = images("train", read.train.images).into_iter().map(Some).collect();
+        let keep = |index: usize| Some((train[index].take()?, read.train.labels[index]));
+        let labeled = chosen.into_iter().filter_map(keep).collect();
+        let unlabeled = train.into_iter().flatten().chain(images("unlabeled", read.unlabeled)).collect();
+        let test = images("test", read.test.images).into_iter().zip(read.test.labels).collect();
+        Ok(Self { labels: read.labels, labeled, unlabeled, test })
+    }
+
+    fn of_folders(project: &Project, labeled_folder: &Path) -> Result<Self> {
         let data = &project.config().data;
         let preprocessing = &project.config().preprocessing;
-        let labeled_folder = project.path(&data.labeled);
         let others: Vec<PathBuf> =
             [&data.unlabeled, &data.test].into_iter().flatten().map(|p| project.path(p)).collect();
-        let others = names_inside(&labeled_folder, &others);
-        let labels = folder::classes(&labeled_folder, &others.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let labeled = folder::labeled(&labeled_folder, &labels, preprocessing)?;
+        let others = names_inside(labeled_folder, &others);
+        let labels = folder::classes(labeled_folder, &others.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let labeled = folder::labeled(labeled_folder, &labels, preprocessing)?;
         let unlabeled = match &data.unlabeled {
             Some(path) => folder::unlabeled(&project.path(path), preprocessing)?,
             None => Vec::new(),
@@ -52,9 +89,7 @@ impl ProjectData {
             Some(count) => keep_labels(labeled, unlabeled, labels.len(), count, data.split_seed)?,
             None => (labeled, unlabeled),
         };
-        let all = Self { labels, labeled, unlabeled, test };
-        all.check().with_context(|| "the images do not make a training set")?;
-        Ok(all)
+        Ok(Self { labels, labeled, unlabeled, test })
     }
 
     fn check(&self) -> Result<()> {

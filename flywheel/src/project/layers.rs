@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use toml::{Table, Value};
 use trainer::{
     config::{Algorithm, TrainConfig},
+    data::sets::Set,
     preset::Preset,
 };
 
@@ -36,6 +37,10 @@ pub(super) fn resolve(text: &str, algorithm: Option<Algorithm>) -> Result<Table>
         None => _ = base.insert("train".into(), Value::try_from(TrainConfig::of(algorithm))?),
     }
     lay_over(&mut base, file);
+    if let Some(set) = base.get("data").and_then(|data| data.get("set")) {
+        let set: Set = set.clone().try_into().context("in `data.set`")?;
+        base.entry("preprocessing").or_insert(Value::try_from(set.preprocessing())?);
+    }
     Ok(base)
 }
 
@@ -66,6 +71,7 @@ mod tests {
         assert_eq!(at(&table, "train.weak.flip"), Some(&false.into()));
         assert_eq!(at(&table, "train.learning_rate"), Some(&0.03.into()));
         assert_eq!(at(&table, "data.set"), Some(&"svhn".into()));
+        assert_eq!(at(&table, "preprocessing.height"), Some(&32.into()));
         let table = resolve(text, Some(Algorithm::ReMixMatch))?;
         assert_eq!(at(&table, "train.learning_rate"), Some(&0.002.into()));
         assert_eq!(at(&table, "train.remixmatch.strong_views"), Some(&1.into()));

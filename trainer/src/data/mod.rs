@@ -3,6 +3,7 @@
 pub mod digits;
 pub mod folder;
 pub(crate) mod loader;
+pub mod sets;
 mod shuffle;
 pub mod split;
 

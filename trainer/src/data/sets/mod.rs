@@ -1,0 +1,109 @@
+//! The papers' data sets, read from their official files: archives as they were downloaded, or what was extracted from
+//! them.
+
+mod catalog;
+mod cifar;
+mod files;
+mod pickle;
+mod stl10;
+mod svhn;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use models::{LabelSet, Pixels, Preprocessing, preprocess::Color};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{LabeledImages, split};
+use crate::Result;
+
+pub use catalog::RemoteFile;
+
+/// A data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Set {
+    /// CIFAR-10 (Krizhevsky, 2009).
+    Cifar10,
+    /// CIFAR-100 with its fine labels (Krizhevsky, 2009).
+    Cifar100,
+    /// Street View House Numbers, cropped, without the extra images (Netzer et al., 2011).
+    Svhn,
+    /// The same with the extra images.
+    SvhnExtra,
+    /// STL-10 (Coates, Ng and Lee, 2011).
+    Stl10,
+}
+
+/// What a data set's files hold.
+#[derive(Clone, Debug)]
+pub struct SetData {
+    /// The classes, in the files' order.
+    pub labels: LabelSet,
+    /// Training images.
+    pub train: LabeledImages,
+    /// Images that have no label at all.
+    pub unlabeled: Vec<Pixels>,
+    /// Test images.
+    pub test: LabeledImages,
+    /// Indices of the official choices of labeled images, if there are any; the papers' seed is the place.
+    pub folds: Vec<Vec<usize>>,
+}
+
+impl Set {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Cifar10, Self::Cifar100, Self::Svhn, Self::SvhnExtra, Self::Stl10];
+
+    /// Its name in configuration files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cifar10 => "cifar10",
+            Self::Cifar100 => "cifar100",
+            Self::Svhn => "svhn",
+            Self::SvhnExtra => "svhn-extra",
+            Self::Stl10 => "stl10",
+        }
+    }
+
+    /// Size and colour of its images.
+    pub fn preprocessing(self) -> Preprocessing {
+        let side = if self == Self::Stl10 { 96 } else { 32 };
+        Preprocessing { color: Color::Rgb, height: side, width: side }
+    }
+
+    /// Reads the set from a folder that holds its official files, packed or extracted, at any depth.
+    ///
+    /// # Errors
+    /// [`crate::Error::Data`] that says which files are missing, or what is wrong with one; [`models::Error::Io`].
+    pub fn read(self, folder: &Path) -> Result<SetData> {
+        match self {
+            Self::Cifar10 => cifar::read(cifar::Kind::Ten, folder),
+            Self::Cifar100 => cifar::read(cifar::Kind::Hundred, folder),
+            Self::Svhn => svhn::read(folder, false),
+            Self::SvhnExtra => svhn::read(folder, true),
+            Self::Stl10 => stl10::read(folder),
+        }
+    }
+}
+
+impl SetData {
+    /// Which training images keep their label: `count` of them, chosen as the papers do for this seed.
+    ///
+    /// An official choice goes before the shuffle, where there is one of that size.
+    ///
+    /// # Panics
+    /// If there are fewer training images.
+    pub fn choose(&self, count: usize, seed: u32) -> Vec<usize> {
+        let fold = self.folds.get(seed as usize).filter(|fold| fold.len() == count);
+        fold.cloned().unwrap_or_else(|| split::labeled(&self.train.labels, self.labels.len(), count, seed))
+    }
+}
+
+/// An image whose channels lie one after another, as planes.
+fn from_planes(planes: &[u8], side: usize) -> Pixels {
+    let size = side * side;
+    let data = (0..size).flat_map(|pixel| (0..3).map(move |channel| planes[channel * size + pixel])).collect();
+    Pixels { height: side, width: side, channels: 3, data }
+}

@@ -1,0 +1,97 @@
+//! Files that numpy, scipy and Python's own tools have written: `fixtures/make_datasets.py`.
+
+use std::{fs, path::PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::*;
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/datasets")
+}
+
+fn expected<T: for<'a> Deserialize<'a>>(pointer: &str) -> T {
+    let text = fs::read_to_string(fixtures().join("expected.json")).expect("a fixture");
+    let all: Value = serde_json::from_str(&text).expect("JSON");
+    serde_json::from_value(all.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}")).clone()).expect("numbers")
+}
+
+/// Every 61st value of each image, in the order rows, columns, channels.
+fn samples(images: &[Pixels]) -> Vec<Vec<u8>> {
+    images.iter().map(|image| image.data.iter().step_by(61).copied().collect()).collect()
+}
+
+#[test]
+fn both_versions_of_cifar_are_read() -> Result<()> {
+    let images: Vec<Vec<u8>> = expected("/images/32");
+    for (set, folder) in [
+        (Set::Cifar10, "cifar10-binary"),
+        (Set::Cifar10, "cifar10-python"),
+        (Set::Cifar100, "cifar100-binary"),
+        (Set::Cifar100, "cifar100-python"),
+    ] {
+        let data = set.read(&fixtures().join(folder))?;
+        let of = |key: &str| expected::<Vec<usize>>(&format!("/{}/{key}", set.name()));
+        assert_eq!(data.labels.names(), expected::<Vec<String>>(&format!("/{}/names", set.name())), "{folder}");
+        assert_eq!((data.train.labels.clone(), data.test.labels), (of("labels"), of("test")), "{folder}");
+        let count = data.train.len();
+        assert_eq!(samples(&data.train.images), images[..count], "{folder}");
+        assert_eq!(samples(&data.test.images), images[count..=count], "{folder}");
+    }
+    Ok(())
+}
+
+#[test]
+fn svhn_is_read_with_and_without_the_extra_images() -> Result<()> {
+    let images: Vec<Vec<u8>> = expected("/images/32");
+    let without = Set::Svhn.read(&fixtures().join("svhn"))?;
+    assert_eq!(without.train.labels, expected::<Vec<usize>>("/svhn/labels"));
+    assert_eq!(without.labels.names()[9], "0", "label 10 is the digit 0");
+    assert_eq!(samples(&without.train.images), images[..2]);
+    let with = Set::SvhnExtra.read(&fixtures().join("svhn"))?;
+    assert_eq!(with.train.labels, [expected::<Vec<usize>>("/svhn/labels"), expected("/svhn/extra")].concat());
+    assert_eq!(samples(&with.train.images), images[..3]);
+    assert_eq!((with.test.labels, samples(&with.test.images)), (expected("/svhn/test"), images[3..4].to_vec()));
+    Ok(())
+}
+
+#[test]
+fn stl10_is_read_upright_with_its_folds() -> Result<()> {
+    let images: Vec<Vec<u8>> = expected("/images/96");
+    let data = Set::Stl10.read(&fixtures().join("stl10"))?;
+    assert_eq!(data.labels.names(), expected::<Vec<String>>("/stl10/names"));
+    assert_eq!(data.train.labels, expected::<Vec<usize>>("/stl10/labels"));
+    assert_eq!(samples(&data.train.images), images[..2]);
+    assert_eq!((samples(&data.test.images), samples(&data.unlabeled)), (images[2..3].to_vec(), images[3..].to_vec()));
+    // The seed is the line of the official file, where it has as many as wanted.
+    assert_eq!((data.choose(1, 0), data.choose(1, 1), data.choose(2, 0).len()), (vec![0], vec![1], 2));
+    Ok(())
+}
+
+#[test]
+fn what_is_missing_or_cut_off_is_an_error_that_names_it() -> Result<()> {
+    let folder = tempfile::tempdir().map_err(models::Error::io("create", "a folder".as_ref()))?;
+    let said = |set: Set| set.read(folder.path()).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(said(Set::Cifar10).contains("`flywheel data fetch cifar10`"), "{}", said(Set::Cifar10));
+    for (set, from, file) in [
+        (Set::Cifar10, "cifar10-python/cifar-10-batches-py", "data_batch_2"),
+        (Set::Cifar100, "cifar100-binary/cifar-100-binary", "train.bin"),
+        (Set::Svhn, "svhn", "test_32x32.mat"),
+        (Set::Cifar10, "cifar10-binary", "cifar-10-binary.tar.gz"),
+    ] {
+        let folder = tempfile::tempdir().map_err(models::Error::io("create", "a folder".as_ref()))?;
+        for entry in fs::read_dir(fixtures().join(from)).expect("a fixture") {
+            let entry = entry.expect("an entry");
+            fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("a copy");
+        }
+        let path = folder.path().join(file);
+        let bytes = fs::read(&path).expect("a file");
+        for length in [0, 1, bytes.len() / 3, bytes.len() - 1] {
+            fs::write(&path, &bytes[..length]).expect("written");
+            let error = set.read(folder.path()).err().map(|e| e.to_string());
+            assert!(error.as_ref().is_some_and(|e| e.contains(file)), "{file} cut at {length}: {error:?}");
+        }
+    }
+    Ok(())
+}
