@@ -18,7 +18,7 @@ pub struct Ablation {
 }
 
 /// All of them; table 3 of the ReMixMatch paper first.
-pub const ABLATIONS: [Ablation; 15] = [
+pub const ABLATIONS: [Ablation; 16] = [
     remixmatch("remixmatch", "ReMixMatch as configured", |_| ()),
     remixmatch("k1", "one strong view", |c| c.remixmatch.strong_views = 1),
     remixmatch("k2", "two strong views", |c| c.remixmatch.strong_views = 2),
@@ -36,6 +36,12 @@ pub const ABLATIONS: [Ablation; 15] = [
     remixmatch("no-weak", "a strong view as anchor", |c| c.remixmatch.anchor = View::Strong),
     Ablation { name: "mixmatch", about: "MixMatch", algorithm: Algorithm::MixMatch, change: |_| () },
     Ablation { name: "fixmatch", about: "FixMatch", algorithm: Algorithm::FixMatch, change: |_| () },
+    Ablation {
+        name: "fixmatch-ra",
+        about: "FixMatch with RandAugment",
+        algorithm: Algorithm::FixMatch,
+        change: |c| c.strong = Strong::RandAugment,
+    },
     Ablation { name: "supervised", about: "the labels alone", algorithm: Algorithm::Supervised, change: |_| () },
 ];
 

@@ -112,6 +112,8 @@ pub struct TrainConfig {
     /// What makes a strong view of a weak one. Default "ct_augment"; "none" is ReMixMatch's ablation without strong
     /// augmentation.
     pub strong: Strong,
+    /// Whether a strong view ends with a square of half the side erased. Default false; FixMatch true, section 2.3.
+    pub cutout: bool,
     /// CTAugment.
     pub ct_augment: CtAugmentConfig,
     /// Settings of MixMatch.
@@ -143,6 +145,7 @@ impl Default for TrainConfig {
             checkpoint_every: 1024,
             weak: WeakAugment::default(),
             strong: Strong::default(),
+            cutout: false,
             ct_augment: CtAugmentConfig::default(),
             mixmatch: MixMatchConfig::default(),
             remixmatch: ReMixMatchConfig::default(),
@@ -163,6 +166,7 @@ impl TrainConfig {
                 learning_rate: 0.03,
                 schedule: Schedule::Cosine,
                 weight_decay: 0.0005,
+                cutout: true,
                 ..config
             },
         }

@@ -7,7 +7,6 @@
 //! # Reference
 //! Berthelot et al., "ReMixMatch" (2020), section 3.2.2, with the constants of the original code.
 
-use models::Pixels;
 use rand::RngExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,11 +83,6 @@ impl CtAugment {
             }
         }
     }
-}
-
-/// Applies a policy to an image.
-pub fn apply(policy: &Policy, image: Pixels, random: &mut Stream) -> Pixels {
-    policy.iter().fold(image, |image, (operation, parameters)| operation.apply(&image, parameters, random))
 }
 
 /// Rates as fractions of the best one, those below the threshold as 0.

@@ -1,9 +1,10 @@
-//! Augmentation of 8-bit images: weak for the anchor, strong (CTAugment after weak) for everything trained on.
+//! Augmentation of 8-bit images: weak, and strong (CTAugment or RandAugment after weak).
 
 pub mod ct_augment;
 mod filters;
 pub mod operation;
 mod pixel_ops;
+mod rand_augment;
 mod strong;
 mod weak;
 

@@ -43,13 +43,27 @@ pub enum Operation {
     Smooth,
     /// Inverts what is bright.
     Solarize,
-    /// Moves by a fraction of a pixel: nothing, as the original code runs it.
+    /// Moves along the rows; by a fraction of a pixel, and so not at all, as CTAugment's original code runs it.
     TranslateX,
     /// The same along the columns.
     TranslateY,
 }
 
 use Operation::*;
+
+/// What geometric operations do at the border, and how far they shift.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Canvas {
+    /// The value of pixels that come from outside.
+    pub(crate) fill: u8,
+    /// The largest shift in pixels.
+    pub(crate) shift: f64,
+}
+
+impl Canvas {
+    /// As CTAugment's original code has it: black, and shifts of less than half a pixel, which change nothing.
+    pub(crate) const ORIGINAL: Self = Self { fill: 0, shift: 0.3 };
+}
 
 impl Operation {
     /// All of them.
@@ -91,7 +105,7 @@ impl Operation {
     ///
     /// # Panics
     /// If a parameter is missing.
-    pub fn apply(self, image: &Pixels, parameters: &[f64], random: &mut Stream) -> Pixels {
+    pub(crate) fn apply(self, image: &Pixels, parameters: &[f64], canvas: Canvas, random: &mut Stream) -> Pixels {
         let level = || parameters[0];
         let towards = |other: Pixels| ops::blend(image, &other, level() as f32);
         let enhance = |degenerate: Pixels| ops::blend(&degenerate, image, (0.1 + 1.9 * level()) as f32);
@@ -108,15 +122,17 @@ impl Operation {
             }
             Equalize => towards(ops::equalize(image)),
             Invert => towards(ops::map(image, |v| 255 - v)),
-            Identity | Rescale | TranslateX | TranslateY => image.clone(),
+            Identity | Rescale => image.clone(),
             Posterize => {
                 let bits = 1 + (level() * 7.999) as u32;
                 ops::map(image, |v| v & !(0xff_u32 >> bits) as u8)
             }
-            Rotate => ops::rotate(image, signed(45.0).round_ties_even() as i32),
+            Rotate => ops::rotate(image, signed(45.0).round_ties_even() as i32, canvas.fill),
             Sharpness => enhance(filters::smooth(image)),
-            ShearX => ops::affine(image, [1.0, signed(0.3), 0.0, 0.0, 1.0, 0.0]),
-            ShearY => ops::affine(image, [1.0, 0.0, 0.0, signed(0.3), 1.0, 0.0]),
+            ShearX => ops::affine(image, [1.0, signed(0.3), 0.0, 0.0, 1.0, 0.0], canvas.fill),
+            ShearY => ops::affine(image, [1.0, 0.0, 0.0, signed(0.3), 1.0, 0.0], canvas.fill),
+            TranslateX => ops::affine(image, [1.0, 0.0, signed(canvas.shift), 0.0, 1.0, 0.0], canvas.fill),
+            TranslateY => ops::affine(image, [1.0, 0.0, 0.0, 0.0, 1.0, signed(canvas.shift)], canvas.fill),
             Smooth => towards(filters::smooth(image)),
             Solarize => {
                 let threshold = (level() * 255.999) as u8;
@@ -158,7 +174,7 @@ mod tests {
         for (key, value) in expected {
             let (name, levels) = key.split_once('@').expect("name@levels");
             let levels: Vec<f64> = levels.split(',').map(|v| v.parse().expect("a level")).collect();
-            let found = named(name).apply(&input, &levels, &mut random::stream(0, "test"));
+            let found = named(name).apply(&input, &levels, Canvas::ORIGINAL, &mut random::stream(0, "test"));
             let expected =
                 if value == "same" { input.clone() } else { image(serde_json::from_value(value).expect("pixels")) };
             assert_eq!(found, expected, "{key}");
@@ -175,7 +191,8 @@ mod tests {
         let sum = |image: &Pixels| image.data.iter().map(|&v| u64::from(v)).sum::<u64>();
         assert_eq!(sum(&input), case.expected::<u64>("/input_sum"));
         let equalized = ops::equalize(&input);
-        let solarized = Operation::Solarize.apply(&input, &[90.5 / 255.999], &mut random::stream(0, "test"));
+        let solarized =
+            Operation::Solarize.apply(&input, &[90.5 / 255.999], Canvas::ORIGINAL, &mut random::stream(0, "test"));
         for (found, name) in [(equalized, "equalize"), (solarized, "solarize90")] {
             let rows: Vec<Vec<[u8; 3]>> = case.expected(&format!("/{name}_rows01"));
             assert_eq!(found.data[..2 * 32 * 3], rows.concat().concat(), "{name}");

@@ -105,12 +105,12 @@ pub(super) fn cutout(image: &Pixels, side: usize, centre: [usize; 2]) -> Pixels 
 }
 
 /// `out(x, y) = in(a x + b y + c, d x + e y + f)` for the matrix `[a, b, c, d, e, f]`: the nearest pixel, in 16.16 fixed
-/// point, black outside.
-pub(super) fn affine(image: &Pixels, [a, b, c, d, e, f]: [f64; 6]) -> Pixels {
+/// point, `fill` outside.
+pub(super) fn affine(image: &Pixels, [a, b, c, d, e, f]: [f64; 6], fill: u8) -> Pixels {
     let fix = |value: f64| (value * 65_536.0 + 0.5).floor() as i64;
     let (x0, dx_x, dx_y) = (fix(c + 0.5 * a + 0.5 * b), fix(a), fix(b));
     let (y0, dy_x, dy_y) = (fix(f + 0.5 * d + 0.5 * e), fix(d), fix(e));
-    let mut moved = constant(image, 0);
+    let mut moved = constant(image, fill);
     let channels = image.channels;
     for (i, out) in moved.data.chunks_exact_mut(channels).enumerate() {
         let (x, y) = ((i % image.width) as i64, (i / image.width) as i64);
@@ -124,7 +124,7 @@ pub(super) fn affine(image: &Pixels, [a, b, c, d, e, f]: [f64; 6]) -> Pixels {
 }
 
 /// The image turned counter-clockwise about its centre by whole degrees.
-pub(super) fn rotate(image: &Pixels, degrees: i32) -> Pixels {
+pub(super) fn rotate(image: &Pixels, degrees: i32, fill: u8) -> Pixels {
     if degrees == 0 {
         return image.clone();
     }
@@ -134,5 +134,5 @@ pub(super) fn rotate(image: &Pixels, degrees: i32) -> Pixels {
     let (centre_x, centre_y) = (image.width as f64 / 2.0, image.height as f64 / 2.0);
     let c = -cos * centre_x - sin * centre_y + centre_x;
     let f = sin * centre_x - cos * centre_y + centre_y;
-    affine(image, [cos, sin, c, -sin, cos, f])
+    affine(image, [cos, sin, c, -sin, cos, f], fill)
 }

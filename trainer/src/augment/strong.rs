@@ -1,7 +1,13 @@
+use models::Pixels;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CtAugment, ct_augment::Policy};
+use super::{
+    CtAugment,
+    ct_augment::Policy,
+    operation::{Canvas, Operation},
+    rand_augment,
+};
 use crate::{config::TrainConfig, random::Stream};
 
 /// How an image is changed before the network sees it.
@@ -25,42 +31,70 @@ pub enum Strong {
     /// CTAugment, whose strength is learned while training.
     #[default]
     CtAugment,
+    /// RandAugment as FixMatch uses it.
+    RandAugment,
 }
 
 /// Strong augmentation and what it has learned so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) enum StrongAugment {
+pub(crate) struct StrongAugment {
+    operations: Operations,
+    cutout: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Operations {
     None,
     CtAugment(CtAugment),
+    RandAugment,
 }
 
 impl StrongAugment {
     pub(crate) fn new(config: &TrainConfig) -> Self {
-        match config.strong {
-            Strong::None => Self::None,
-            Strong::CtAugment => Self::CtAugment(CtAugment::new(config.ct_augment)),
-        }
+        let operations = match config.strong {
+            Strong::None => Operations::None,
+            Strong::CtAugment => Operations::CtAugment(CtAugment::new(config.ct_augment)),
+            Strong::RandAugment => Operations::RandAugment,
+        };
+        Self { operations, cutout: config.cutout }
     }
 
     /// Operations to train with.
     pub(crate) fn policy(&self, random: &mut Stream) -> Policy {
-        match self {
-            Self::None => Policy::new(),
-            Self::CtAugment(augment) => augment.policy(random),
+        let mut policy = match &self.operations {
+            Operations::None => Policy::new(),
+            Operations::CtAugment(augment) => augment.policy(random),
+            Operations::RandAugment => rand_augment::policy(random),
+        };
+        if self.cutout {
+            policy.push((Operation::Cutout, vec![1.0]));
         }
+        policy
     }
 
     /// Operations to measure with, if measuring teaches anything.
     pub(crate) fn probe(&self, random: &mut Stream) -> Option<Policy> {
-        match self {
-            Self::None => None,
-            Self::CtAugment(augment) => Some(augment.probe(random)),
+        match &self.operations {
+            Operations::CtAugment(augment) => Some(augment.probe(random)),
+            Operations::None | Operations::RandAugment => None,
         }
+    }
+
+    /// Applies operations to an image.
+    pub(crate) fn apply(&self, policy: &Policy, image: Pixels, random: &mut Stream) -> Pixels {
+        let canvas = match self.operations {
+            Operations::RandAugment => rand_augment::CANVAS,
+            Operations::None | Operations::CtAugment(_) => Canvas::ORIGINAL,
+        };
+        let apply = |image: Pixels, (operation, parameters): &(Operation, Vec<f64>)| {
+            operation.apply(&image, parameters, canvas, random)
+        };
+        policy.iter().fold(image, apply)
     }
 
     /// Takes in the probability that a probed image's label was given.
     pub(crate) fn update(&mut self, probe: &Policy, match_: f64) {
-        if let Self::CtAugment(augment) = self {
+        if let Operations::CtAugment(augment) = &mut self.operations {
             augment.update(probe, match_);
         }
     }

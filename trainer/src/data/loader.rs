@@ -12,10 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ShuffleBuffer, TrainingData};
 use crate::{
-    augment::{
-        StrongAugment, View, WeakAugment,
-        ct_augment::{self, Policy},
-    },
+    augment::{StrongAugment, View, WeakAugment, ct_augment::Policy},
     config::TrainConfig,
     random::{self, Stream},
 };
@@ -122,7 +119,7 @@ impl Sampler {
                 Some(seed) => self.weak.apply(job.image, &mut random::from_seed(seed)),
                 None => job.image.clone(),
             };
-            let augmented = ct_augment::apply(&job.policy, weak, &mut random::from_seed(job.strong));
+            let augmented = self.strong.apply(&job.policy, weak, &mut random::from_seed(job.strong));
             input.copy_from_slice(&augmented.to_input());
         });
         inputs
