@@ -74,7 +74,7 @@ impl Record {
 }
 
 /// Evaluations over which the papers take the median.
-const LAST: usize = 20;
+pub const LAST: usize = 20;
 
 /// What the evaluations of a run come to: test accuracies of the EMA model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use trainer::{Classifier, evaluate::Evaluation, fit::MODEL_FILE};
+use trainer::{
+    Classifier,
+    evaluate::Evaluation,
+    fit::{METRICS_FILE, MODEL_FILE},
+    metrics::{self, Summary},
+};
 
 use super::{ProjectArgs, percent, print, print_json};
 use crate::{
@@ -36,6 +41,7 @@ struct Output {
     labeled_images: usize,
     unlabeled_images: usize,
     test: Evaluation,
+    accuracy: Option<Summary>,
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<()> {
@@ -49,9 +55,19 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         labeled_images: data.labeled.len(),
         unlabeled_images: data.unlabeled.len(),
         test: Classifier::new(&weights, config.train.device)?.evaluate(&data.test),
+        accuracy: metrics::summary(&metrics::read(&folder.join(METRICS_FILE))?),
     };
     if args.project.json {
         return print_json(&output);
     }
-    print(&format!("{}: test accuracy {}", output.model.display(), percent(output.test.accuracy)))
+    let mut text = format!("{}: test accuracy {}", output.model.display(), percent(output.test.accuracy));
+    if let Some(Summary { evaluations, median_of_last_20, best, .. }) = output.accuracy {
+        let over = evaluations.min(metrics::LAST);
+        text += &format!(
+            "\nmedian of the last {over} evaluations {}, as papers report; best {}, which was chosen on the test set",
+            percent(median_of_last_20),
+            percent(best)
+        );
+    }
+    print(&text)
 }

@@ -7,11 +7,12 @@
 //! # Reference
 //! Berthelot et al., "ReMixMatch" (2020), section 3.2.2, with the constants of the original code.
 
+use models::Pixels;
 use rand::RngExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::operation::Operation;
+use super::operation::{Canvas, Operation};
 use crate::random::Stream;
 
 /// Settings of CTAugment.
@@ -83,6 +84,16 @@ impl CtAugment {
             }
         }
     }
+}
+
+/// Applies a policy to an image.
+pub fn apply(policy: &Policy, image: Pixels, random: &mut Stream) -> Pixels {
+    apply_on(policy, image, Canvas::ORIGINAL, random)
+}
+
+/// The same with another canvas.
+pub(super) fn apply_on(policy: &Policy, image: Pixels, canvas: Canvas, random: &mut Stream) -> Pixels {
+    policy.iter().fold(image, |image, (operation, parameters)| operation.apply(&image, parameters, canvas, random))
 }
 
 /// Rates as fractions of the best one, those below the threshold as 0.

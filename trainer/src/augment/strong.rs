@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CtAugment,
-    ct_augment::Policy,
+    ct_augment::{Policy, apply_on},
     operation::{Canvas, Operation},
     rand_augment,
 };
@@ -86,10 +86,7 @@ impl StrongAugment {
             Operations::RandAugment => rand_augment::CANVAS,
             Operations::None | Operations::CtAugment(_) => Canvas::ORIGINAL,
         };
-        let apply = |image: Pixels, (operation, parameters): &(Operation, Vec<f64>)| {
-            operation.apply(&image, parameters, canvas, random)
-        };
-        policy.iter().fold(image, apply)
+        apply_on(policy, image, canvas, random)
     }
 
     /// Takes in the probability that a probed image's label was given.
