@@ -46,7 +46,8 @@ pub struct ProjectConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Folder of labeled images: one sub-folder a class, `FOLDER/CLASS/*.jpg` or `*.png`. Either this or `set`.
+    /// Folder of labeled images: one sub-folder a class, `FOLDER/CLASS/*.jpg` or `*.png`. Or a tar of the same, or one named
+    /// as WebDataset does, `KEY.jpg` beside `KEY.cls` or `KEY.json`. Either this or `set`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labeled: Option<PathBuf>,
     /// A data set of the papers in place of folders, with its own classes, size of images and test set.
@@ -55,10 +56,10 @@ pub struct DataConfig {
     /// Folder of that set's official files, where `flywheel data fetch` puts them.
     #[serde(default = "set_folder")]
     pub set_folder: PathBuf,
-    /// Folder of images without labels, in any depth.
+    /// Folder of images without labels, in any depth, or a tar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlabeled: Option<PathBuf>,
-    /// Folder of labeled images that are only measured on: the frozen test set. Without one, a part of the labeled
+    /// Folder or tar of labeled images that are only measured on: the frozen test set. Without one, a part of the labeled
     /// images is set aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,

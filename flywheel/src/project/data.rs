@@ -8,6 +8,7 @@ use models::{Digest, LabelSet, ModelSpec, Pixels};
 use rayon::prelude::*;
 use trainer::data::{
     LabeledImages, TrainingData,
+    archive::{self, ArchivedImage},
     folder::{self, ImageFile},
     sets::Set,
     split,
@@ -72,17 +73,29 @@ impl ProjectData {
     fn of_folders(project: &Project, labeled_folder: &Path) -> Result<Self> {
         let data = &project.config().data;
         let preprocessing = &project.config().preprocessing;
-        let others: Vec<PathBuf> =
-            [&data.unlabeled, &data.test].into_iter().flatten().map(|p| project.path(p)).collect();
-        let others = names_inside(labeled_folder, &others);
-        let labels = folder::classes(labeled_folder, &others.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let labeled = folder::labeled(labeled_folder, &labels, preprocessing)?;
-        let unlabeled = match &data.unlabeled {
-            Some(path) => folder::unlabeled(&project.path(path), preprocessing)?,
+        let (labels, labeled) = if labeled_folder.is_file() {
+            let images = archive::read(labeled_folder, preprocessing)?;
+            let labels = archive::classes(&images)?;
+            let labeled = with_classes(images, &labels)?;
+            (labels, labeled)
+        } else {
+            let others: Vec<PathBuf> =
+                [&data.unlabeled, &data.test].into_iter().flatten().map(|p| project.path(p)).collect();
+            let others = names_inside(labeled_folder, &others);
+            let labels = folder::classes(labeled_folder, &others.iter().map(String::as_str).collect::<Vec<_>>())?;
+            let labeled = folder::labeled(labeled_folder, &labels, preprocessing)?;
+            (labels, labeled)
+        };
+        let unlabeled = match data.unlabeled.as_ref().map(|path| project.path(path)) {
+            Some(path) if path.is_file() => {
+                archive::read(&path, preprocessing)?.into_iter().map(|image| image.file).collect()
+            }
+            Some(path) => folder::unlabeled(&path, preprocessing)?,
             None => Vec::new(),
         };
-        let (labeled, test) = match &data.test {
-            Some(path) => (labeled, folder::labeled(&project.path(path), &labels, preprocessing)?),
+        let (labeled, test) = match data.test.as_ref().map(|path| project.path(path)) {
+            Some(path) if path.is_file() => (labeled, with_classes(archive::read(&path, preprocessing)?, &labels)?),
+            Some(path) => (labeled, folder::labeled(&path, &labels, preprocessing)?),
             None => set_aside(labeled, labels.len(), data.split_seed, data.test_fraction),
         };
         let (labeled, unlabeled) = match data.labels {
@@ -192,6 +205,18 @@ fn set_aside(images: Labeled, classes: usize, seed: u32, fraction: f64) -> (Labe
         test.extend(images);
     }
     (labeled, test)
+}
+
+/// Images of an archive, each of which has to be of a known class.
+fn with_classes(images: Vec<ArchivedImage>, labels: &LabelSet) -> Result<Labeled> {
+    let with_class = |ArchivedImage { file, class }: ArchivedImage| {
+        let known = class.as_ref().and_then(|class| labels.names().iter().position(|name| name == class));
+        match known {
+            Some(class) => Ok((file, class)),
+            None => bail!("{}: expected one of the classes {:?}, found {class:?}", file.path.display(), labels.names()),
+        }
+    };
+    images.into_iter().map(with_class).collect()
 }
 
 /// Keeps `count` labels and takes the other images for unlabeled.

@@ -1,5 +1,6 @@
 //! Images and labels: where they come from, how they are split, in which order they are drawn.
 
+pub mod archive;
 pub mod digits;
 pub mod folder;
 pub(crate) mod loader;
