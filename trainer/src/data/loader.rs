@@ -30,6 +30,13 @@ pub(crate) struct Recipe {
     pub(crate) unlabeled: Vec<View>,
 }
 
+impl Recipe {
+    /// Whether strong augmentation is used, and so has something to learn.
+    fn has_strong_views(&self) -> bool {
+        self.labeled == View::Strong || self.unlabeled.contains(&View::Strong)
+    }
+}
+
 /// One step's images as the network takes them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Drawn {
@@ -101,7 +108,8 @@ impl Sampler {
         let probe = |&Job { image, weak, .. }| {
             Some(Job { image, weak, policy: strong.probe(random)?, strong: random.next_u64() })
         };
-        let probes: Vec<Job> = jobs[..recipe.batch].iter().filter_map(probe).collect();
+        let probed = if recipe.has_strong_views() { &jobs[..recipe.batch] } else { &[] };
+        let probes: Vec<Job> = probed.iter().filter_map(probe).collect();
         Drawn {
             images: self.inputs(&jobs),
             labels: labeled.iter().map(|&i| data.labeled.labels[i]).collect(),
