@@ -128,11 +128,9 @@ fn leaky_relu(x: Tensor<4>) -> Tensor<4> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Distribution;
-
     use super::*;
     use crate::{
-        net::numbers as values,
+        net::{numbers as values, tests::quarters},
         vectors::{self, assert_same},
     };
 
@@ -169,11 +167,9 @@ mod tests {
     /// The processor's kernel and the framework's operations are the same function, with the same gradients.
     #[test]
     fn both_ways_to_normalise_agree() {
-        let device = Device::flex().autodiff();
-        let random = |shape| Tensor::<4>::random(shape, Distribution::Normal(0.5, 2.0), &device);
-        let vector = || Tensor::<1>::random([5], Distribution::Normal(0.3, 1.0), &device).require_grad();
-        let (x, weight, bias) = (random([12, 5, 3, 7]).require_grad(), vector(), vector());
-        let upstream = random([12, 5, 3, 7]);
+        let x = quarters([12, 5, 3, 7], "x").require_grad();
+        let [weight, bias] = ["weight", "bias"].map(|name| quarters([5], name).require_grad());
+        let upstream = quarters([12, 5, 3, 7], "upstream");
         type Norm = fn(Tensor<4>, Tensor<1>, Tensor<1>, usize) -> Normalized;
         let [found, expected] = [cpu::norm_leaky_relu as Norm, norm_leaky_relu as Norm].map(|norm| {
             let Normalized { output, mean, variance } = norm(x.clone(), weight.clone(), bias.clone(), 3);
@@ -190,8 +186,8 @@ mod tests {
     fn groups_equal_separate_passes() {
         let device = Device::flex().autodiff();
         let norm = BatchNorm::new(5, &device);
-        let x = Tensor::<4>::random([12, 5, 3, 2], Distribution::Normal(1.0, 2.0), &device).require_grad();
-        let weights = Tensor::<4>::random([12, 5, 3, 2], Distribution::Default, &device);
+        let x = quarters([12, 5, 3, 2], "x").require_grad();
+        let weights = quarters([12, 5, 3, 2], "weights");
 
         let mut together = Vec::new();
         let y = norm.forward(x.clone(), &mut Mode::Train { groups: 3, record: Some((&mut together, 1)) });

@@ -205,15 +205,11 @@ fn tensor(values: Vec<f32>, shape: Vec<usize>, like: &Numbers) -> Numbers {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Distribution, module::conv2d, ops::ConvOptions};
+    use burn::tensor::{module::conv2d, ops::ConvOptions};
     use models::network::same_padding;
 
     use super::*;
-    use crate::{net::numbers, vectors::assert_same};
-
-    fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
-        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex().autodiff()).require_grad()
-    }
+    use crate::net::{numbers, tests::quarters};
 
     /// The framework's own convolution, and its gradients, for odd and even sizes, steps, windows and channels.
     #[test]
@@ -227,15 +223,16 @@ mod tests {
             (18, 2, 3, 1, 1, 1, 3),
             (1, 1, 1, 3, 2, 2, 1),
         ] {
-            let (x, weight) = (random([batch, inputs, height, width]), random([outputs, inputs, kernel, kernel]));
-            let bias = random([outputs]);
+            let x = quarters([batch, inputs, height, width], "x").require_grad();
+            let weight = quarters([outputs, inputs, kernel, kernel], "weight").require_grad();
+            let bias = quarters([outputs], "bias").require_grad();
             let padding = [height, width].map(|side| same_padding(side, kernel, stride));
             let options = ConvOptions { stride: [stride; 2], padding, dilation: [1; 2], groups: 1 };
             let expected = conv2d(x.clone(), weight.clone(), Some(bias.clone()), options);
             let found = convolve(x.clone(), weight.clone(), bias.clone(), stride);
-            let upstream = random(expected.dims());
+            let upstream = quarters(expected.dims(), "upstream");
             let gradients = |y: Tensor<4>| {
-                let gradients = (y * upstream.clone().detach()).sum().backward();
+                let gradients = (y * upstream.clone()).sum().backward();
                 let of = |g: Option<Vec<f64>>| g.expect("a gradient");
                 [
                     of(x.grad(&gradients).map(numbers)),
@@ -243,10 +240,9 @@ mod tests {
                     of(bias.grad(&gradients).map(numbers)),
                 ]
             };
-            assert_same(&numbers(found.clone()), &numbers(expected.clone()));
-            for (found, expected) in gradients(found).into_iter().zip(gradients(expected)) {
-                assert_same(&found, &expected);
-            }
+            // To the bit: no sum of such products is rounded.
+            assert_eq!(numbers(found.clone()), numbers(expected.clone()));
+            assert_eq!(gradients(found), gradients(expected));
         }
     }
 }
