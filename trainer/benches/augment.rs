@@ -10,7 +10,7 @@ use std::{hint::black_box, time::Instant};
 use models::Pixels;
 use rand::Rng;
 use trainer::{
-    augment::{CtAugment, CtAugmentConfig, WeakAugment, ct_augment},
+    augment::{CtAugment, CtAugmentConfig, WeakAugment},
     random,
 };
 
@@ -28,7 +28,7 @@ fn main() {
     measure("to input", || black_box(&image).to_input().len());
     measure("weak, two operations of CTAugment, to input", || {
         let weak = weak.apply(black_box(&image), &mut random);
-        ct_augment::apply(&strong.policy(&mut random), weak, &mut random).to_input().len()
+        strong.apply(&strong.policy(&mut random), weak, &mut random).to_input().len()
     });
 }
 

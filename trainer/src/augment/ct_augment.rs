@@ -12,7 +12,7 @@ use rand::RngExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::operation::{Canvas, Operation};
+use super::operation::{Canvas, Length, Operation};
 use crate::random::Stream;
 
 /// Settings of CTAugment.
@@ -26,11 +26,34 @@ pub struct CtAugmentConfig {
     pub threshold: f64,
     /// What one observation leaves of a rate. Default 0.99: ReMixMatch, section 3.2.2.
     pub decay: f64,
+    /// How far images are moved and cropped. Default "original".
+    pub geometry: Geometry,
+}
+
+/// How far `TranslateX`, `TranslateY` and `Rescale` go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Geometry {
+    /// As in the original code, which takes the paper's fractions for pixels: all three change nothing.
+    #[default]
+    Original,
+    /// As in the paper's appendix: shifts by up to 0.3 of the side, and no less than its middle half scaled to the whole.
+    Paper,
+}
+
+impl Geometry {
+    pub(super) fn canvas(self) -> Canvas {
+        let length = match self {
+            Self::Original => Length::Pixels,
+            Self::Paper => Length::Fraction,
+        };
+        Canvas { fill: 0, shift: length(0.3), crop: length(0.25) }
+    }
 }
 
 impl Default for CtAugmentConfig {
     fn default() -> Self {
-        Self { depth: 2, threshold: 0.8, decay: 0.99 }
+        Self { depth: 2, threshold: 0.8, decay: 0.99, geometry: Geometry::default() }
     }
 }
 
@@ -65,6 +88,11 @@ impl CtAugment {
         self.draw(random, |_, random| random.random())
     }
 
+    /// Applies a policy to an image.
+    pub fn apply(&self, policy: &Policy, image: Pixels, random: &mut Stream) -> Pixels {
+        apply(policy, image, self.config.geometry.canvas(), random)
+    }
+
     fn draw(&self, random: &mut Stream, value: impl Fn(&[f64], &mut Stream) -> f64) -> Policy {
         let draw_one = |_| {
             let index = random.random_range(0..Operation::ALL.len());
@@ -86,13 +114,8 @@ impl CtAugment {
     }
 }
 
-/// Applies a policy to an image.
-pub fn apply(policy: &Policy, image: Pixels, random: &mut Stream) -> Pixels {
-    apply_on(policy, image, Canvas::ORIGINAL, random)
-}
-
-/// The same with another canvas.
-pub(super) fn apply_on(policy: &Policy, image: Pixels, canvas: Canvas, random: &mut Stream) -> Pixels {
+/// Applies operations to an image, one after another.
+pub(super) fn apply(policy: &Policy, image: Pixels, canvas: Canvas, random: &mut Stream) -> Pixels {
     policy.iter().fold(image, |image, (operation, parameters)| operation.apply(&image, parameters, canvas, random))
 }
 

@@ -5,10 +5,11 @@ mod filters;
 pub mod operation;
 mod pixel_ops;
 mod rand_augment;
+mod rescale;
 mod strong;
 mod weak;
 
-pub use ct_augment::{CtAugment, CtAugmentConfig};
+pub use ct_augment::{CtAugment, CtAugmentConfig, Geometry};
 pub(crate) use strong::StrongAugment;
 pub use strong::{Strong, View};
 pub use weak::WeakAugment;

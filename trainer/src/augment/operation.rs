@@ -3,7 +3,7 @@
 use models::Pixels;
 use rand::RngExt;
 
-use super::{filters, pixel_ops as ops};
+use super::{filters, pixel_ops as ops, rescale::rescale};
 use crate::random::Stream;
 
 /// An operation on an image. Parameters are fractions in `[0, 1)`.
@@ -29,7 +29,7 @@ pub enum Operation {
     Identity,
     /// Keeps the top bits.
     Posterize,
-    /// Crops a fraction of a pixel and scales back: nothing, as the original code runs it.
+    /// Crops the middle and scales back.
     Rescale,
     /// Turns by up to 45 degrees either way.
     Rotate,
@@ -43,26 +43,41 @@ pub enum Operation {
     Smooth,
     /// Inverts what is bright.
     Solarize,
-    /// Moves along the rows; by a fraction of a pixel, and so not at all, as CTAugment's original code runs it.
+    /// Moves along the rows.
     TranslateX,
-    /// The same along the columns.
+    /// Moves along the columns.
     TranslateY,
 }
 
 use Operation::*;
 
-/// What geometric operations do at the border, and how far they shift.
+/// What geometric operations do at the border, and how far they reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Canvas {
     /// The value of pixels that come from outside.
     pub(crate) fill: u8,
-    /// The largest shift in pixels.
-    pub(crate) shift: f64,
+    /// The largest shift.
+    pub(crate) shift: Length,
+    /// The most that is cropped from each side.
+    pub(crate) crop: Length,
 }
 
-impl Canvas {
-    /// As CTAugment's original code has it: black, and shifts of less than half a pixel, which change nothing.
-    pub(crate) const ORIGINAL: Self = Self { fill: 0, shift: 0.3 };
+/// A distance on an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Length {
+    /// In pixels.
+    Pixels(f64),
+    /// As a fraction of the height or width.
+    Fraction(f64),
+}
+
+impl Length {
+    fn of(self, side: usize) -> f64 {
+        match self {
+            Self::Pixels(pixels) => pixels,
+            Self::Fraction(fraction) => fraction * side as f64,
+        }
+    }
 }
 
 impl Operation {
@@ -122,17 +137,25 @@ impl Operation {
             }
             Equalize => towards(ops::equalize(image)),
             Invert => towards(ops::map(image, |v| 255 - v)),
-            Identity | Rescale => image.clone(),
+            Identity => image.clone(),
             Posterize => {
                 let bits = 1 + (level() * 7.999) as u32;
                 ops::map(image, |v| v & !(0xff_u32 >> bits) as u8)
+            }
+            Rescale => {
+                let inset = |side| (level() * canvas.crop.of(side)).round_ties_even() as usize;
+                rescale(image, [image.height, image.width].map(inset), parameters[1])
             }
             Rotate => ops::rotate(image, signed(45.0).round_ties_even() as i32, canvas.fill),
             Sharpness => enhance(filters::smooth(image)),
             ShearX => ops::affine(image, [1.0, signed(0.3), 0.0, 0.0, 1.0, 0.0], canvas.fill),
             ShearY => ops::affine(image, [1.0, 0.0, 0.0, signed(0.3), 1.0, 0.0], canvas.fill),
-            TranslateX => ops::affine(image, [1.0, 0.0, signed(canvas.shift), 0.0, 1.0, 0.0], canvas.fill),
-            TranslateY => ops::affine(image, [1.0, 0.0, 0.0, 0.0, 1.0, signed(canvas.shift)], canvas.fill),
+            TranslateX => {
+                ops::affine(image, [1.0, 0.0, signed(canvas.shift.of(image.width)), 0.0, 1.0, 0.0], canvas.fill)
+            }
+            TranslateY => {
+                ops::affine(image, [1.0, 0.0, 0.0, 0.0, 1.0, signed(canvas.shift.of(image.height))], canvas.fill)
+            }
             Smooth => towards(filters::smooth(image)),
             Solarize => {
                 let threshold = (level() * 255.999) as u8;
@@ -153,7 +176,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{random, vectors};
+    use crate::{augment::Geometry, random, vectors};
 
     fn named(name: &str) -> Operation {
         let found = Operation::ALL.into_iter().find(|op| format!("{op:?}").to_lowercase() == name.replace('_', ""));
@@ -174,7 +197,7 @@ mod tests {
         for (key, value) in expected {
             let (name, levels) = key.split_once('@').expect("name@levels");
             let levels: Vec<f64> = levels.split(',').map(|v| v.parse().expect("a level")).collect();
-            let found = named(name).apply(&input, &levels, Canvas::ORIGINAL, &mut random::stream(0, "test"));
+            let found = named(name).apply(&input, &levels, Geometry::Original.canvas(), &mut random::stream(0, "test"));
             let expected =
                 if value == "same" { input.clone() } else { image(serde_json::from_value(value).expect("pixels")) };
             assert_eq!(found, expected, "{key}");
@@ -191,13 +214,31 @@ mod tests {
         let sum = |image: &Pixels| image.data.iter().map(|&v| u64::from(v)).sum::<u64>();
         assert_eq!(sum(&input), case.expected::<u64>("/input_sum"));
         let equalized = ops::equalize(&input);
-        let solarized =
-            Operation::Solarize.apply(&input, &[90.5 / 255.999], Canvas::ORIGINAL, &mut random::stream(0, "test"));
+        let solarized = Operation::Solarize.apply(
+            &input,
+            &[90.5 / 255.999],
+            Geometry::Original.canvas(),
+            &mut random::stream(0, "test"),
+        );
         for (found, name) in [(equalized, "equalize"), (solarized, "solarize90")] {
             let rows: Vec<Vec<[u8; 3]>> = case.expected(&format!("/{name}_rows01"));
             assert_eq!(found.data[..2 * 32 * 3], rows.concat().concat(), "{name}");
             assert_eq!(sum(&found), case.expected::<u64>(&format!("/{name}_sum")), "{name}");
         }
+    }
+
+    /// With 0.4 of the full range both ways: 0.12 of 32 pixels as a shift, and 0.7 * 0.25 of them cropped a side.
+    #[test]
+    fn the_papers_geometry_goes_by_the_size_of_the_image() {
+        let ramp = Pixels { height: 1, width: 32, channels: 1, data: (0..32).collect() };
+        let apply = |operation: Operation| {
+            operation.apply(&ramp, &[0.7, 0.9], Geometry::Paper.canvas(), &mut random::stream(0, "test")).data
+        };
+        let shifted = apply(TranslateX);
+        assert_eq!((shifted[0], shifted[27], shifted[28]), (4, 31, 0));
+        let scaled = apply(Rescale);
+        assert_eq!((scaled[0], scaled[31]), (6, 25));
+        assert_eq!(apply(TranslateY), ramp.data);
     }
 
     /// Case 21: the side drawn and the side erased away from the border.

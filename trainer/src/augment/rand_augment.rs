@@ -8,7 +8,7 @@ use rand::RngExt;
 
 use super::{
     ct_augment::Policy,
-    operation::{Canvas, Operation},
+    operation::{Canvas, Length, Operation},
 };
 use crate::random::Stream;
 
@@ -20,7 +20,7 @@ const CHANCE: f64 = 0.5;
 const MAGNITUDES: u8 = 10;
 
 /// What geometric operations do beyond the border, and how far they shift.
-pub(super) const CANVAS: Canvas = Canvas { fill: 127, shift: 10.0 };
+pub(super) const CANVAS: Canvas = Canvas { fill: 127, shift: Length::Pixels(10.0), crop: Length::Pixels(0.0) };
 
 const OPERATIONS: [Operation; 14] = [
     Operation::Identity,

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CtAugment,
-    ct_augment::{Policy, apply_on},
-    operation::{Canvas, Operation},
+    ct_augment::{self, Policy},
+    operation::Operation,
     rand_augment,
 };
 use crate::{config::TrainConfig, random::Stream};
@@ -82,11 +82,12 @@ impl StrongAugment {
 
     /// Applies operations to an image.
     pub(crate) fn apply(&self, policy: &Policy, image: Pixels, random: &mut Stream) -> Pixels {
-        let canvas = match self.operations {
-            Operations::RandAugment => rand_augment::CANVAS,
-            Operations::None | Operations::CtAugment(_) => Canvas::ORIGINAL,
-        };
-        apply_on(policy, image, canvas, random)
+        match &self.operations {
+            Operations::CtAugment(augment) => augment.apply(policy, image, random),
+            Operations::None | Operations::RandAugment => {
+                ct_augment::apply(policy, image, rand_augment::CANVAS, random)
+            }
+        }
     }
 
     /// Takes in the probability that a probed image's label was given.
