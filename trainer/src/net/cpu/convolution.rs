@@ -4,7 +4,7 @@ use models::network::same_padding;
 use rayon::prelude::*;
 
 use super::{
-    correlation::{BLOCK, Correlation, OuterSum, Packed, Run},
+    correlation::{BLOCK, Correlation, OuterSum, Packed},
     field::Field,
     simd::{dispatch, sum, vectorized},
 };
@@ -13,8 +13,6 @@ use super::{
 const PARTS: usize = 16;
 /// Output pixels over which the gradient of a weight is summed in registers before it goes to memory.
 const PIXELS: usize = 256;
-/// Numbers in the widest register.
-const LANES: usize = 8;
 
 /// The sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +39,6 @@ impl Sizes {
         self.image.map(|side| same_padding(side, self.kernel, self.stride).0)
     }
 
-    fn taps(&self) -> impl Iterator<Item = (usize, usize)> {
-        let kernel = self.kernel;
-        (0..kernel).flat_map(move |y| (0..kernel).map(move |x| (y, x)))
-    }
-
     fn input_length(&self) -> usize {
         self.inputs * self.image[0] * self.image[1]
     }
@@ -54,8 +47,13 @@ impl Sizes {
         self.output()[0] * self.output()[1]
     }
 
-    fn weight(&self, output: usize, input: usize, tap: (usize, usize)) -> usize {
-        ((output * self.inputs + input) * self.kernel + tap.0) * self.kernel + tap.1
+    fn weight(&self, output: usize, input: usize, tap: [usize; 2]) -> usize {
+        ((output * self.inputs + input) * self.kernel + tap[0]) * self.kernel + tap[1]
+    }
+
+    /// The images, as windows move over them.
+    fn field(&self) -> Field {
+        Field::new(self.output(), self.kernel, self.stride, self.image, self.border(), self.inputs)
     }
 }
 
@@ -64,31 +62,25 @@ impl Sizes {
 /// # Shapes
 /// `x`: `[batch, inputs, height, width]`; `weight`: `[outputs, inputs, kernel, kernel]`; `bias`: `[outputs]`.
 pub(super) fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-    let [rows, columns] = sizes.output();
-    let field = Field::new([rows, columns], sizes.kernel, sizes.stride, sizes.border());
-    let mut taps: Vec<_> = sizes.taps().collect();
-    taps.sort_by_key(|&(y, x)| field.tap(y, x));
-    let weights = Packed::new(sizes.outputs, sizes.inputs, taps.len(), |output, input, tap| {
-        weight[sizes.weight(output, input, taps[tap])]
+    let field = sizes.field();
+    let starts = field.windows([0, 0], sizes.output(), sizes.stride);
+    let weights = Packed::new(sizes.outputs, sizes.inputs, [sizes.kernel; 2], |output, tap, input| {
+        weight[sizes.weight(output, input, tap)]
     });
-    let taps = Run::of(taps.into_iter().map(|(y, x)| field.tap(y, x)));
-    let bases: Vec<usize> = (0..rows).map(|row| field.base(row, 0)).collect();
 
-    let length = sizes.outputs * rows * columns;
+    let length = sizes.outputs * sizes.output_pixels();
     let mut y = vec![0.0; x.len() / sizes.input_length() * length];
     let images = y.par_chunks_exact_mut(length).zip(x.par_chunks_exact(sizes.input_length()));
     images.for_each_init(
-        || field.buffer(sizes.inputs),
+        || field.buffer(1),
         |buffer, (y, x)| {
             field.fill(buffer, x, sizes.image);
             dispatch(Correlation {
                 field: buffer,
-                plane: field.plane(),
-                taps: &taps,
+                row: field.row(),
+                starts: &starts,
                 weights: &weights,
                 bias,
-                rows: &bases,
-                columns,
                 output: y,
             });
         },
@@ -104,31 +96,28 @@ pub(super) fn gradient_of_images(sizes: &Sizes, gradient: &[f32], weight: &[f32]
     let reach = (sizes.kernel - 1) / sizes.stride;
     let steps: [usize; 2] =
         std::array::from_fn(|axis| (sizes.image[axis] - 1 + sizes.border()[axis]) / sizes.stride + 1);
-    let field = Field::new(steps, reach + 1, 1, [reach; 2]);
+    let field = Field::new(steps, reach + 1, 1, sizes.output(), [reach; 2], sizes.outputs);
     let phases: Vec<Phase> = (0..sizes.stride)
         .flat_map(|y| (0..sizes.stride).map(move |x| [y, x]))
         .filter_map(|phase| Phase::new(sizes, phase, &field, weight))
         .collect();
-    let none = vec![0.0; sizes.inputs];
 
     let (length, pixels) = (sizes.input_length(), sizes.outputs * sizes.output_pixels());
     let mut dx = vec![0.0; gradient.len() / pixels * length];
     let images = dx.par_chunks_exact_mut(length).zip(gradient.par_chunks_exact(pixels));
     images.for_each_init(
-        || (field.buffer(sizes.outputs), Vec::new()),
+        || (field.buffer(1), Vec::new()),
         |(buffer, part), (dx, gradient)| {
             field.fill(buffer, gradient, sizes.output());
             for phase in &phases {
-                part.resize(sizes.inputs * phase.bases.len() * phase.columns, 0.0);
+                part.resize(sizes.inputs * phase.starts.len(), 0.0);
                 let whole = sizes.stride == 1;
                 dispatch(Correlation {
                     field: buffer,
-                    plane: field.plane(),
-                    taps: &phase.taps,
+                    row: field.row(),
+                    starts: &phase.starts,
                     weights: &phase.weights,
-                    bias: &none,
-                    rows: &phase.bases,
-                    columns: phase.columns,
+                    bias: &[],
                     output: if whole { dx } else { part },
                 });
                 if !whole {
@@ -146,8 +135,8 @@ struct Phase {
     first: [usize; 2],
     /// How many there are in a row.
     columns: usize,
-    taps: Vec<Run>,
-    bases: Vec<usize>,
+    /// Where the steps that see them start.
+    starts: Vec<usize>,
     weights: Packed,
 }
 
@@ -161,29 +150,23 @@ impl Phase {
         let start = [0, 1].map(|axis| border[axis].saturating_sub(phase[axis]).div_ceil(stride));
         let first = [0, 1].map(|axis| stride * start[axis] + phase[axis] - border[axis]);
         let count = [0, 1].map(|axis| image[axis].saturating_sub(first[axis]).div_ceil(stride));
-        let offset = |&(y, x): &(usize, usize)| field.tap(reach - y / stride, reach - x / stride);
-        let mut seen: Vec<_> =
-            sizes.taps().filter(|&(y, x)| y % stride == phase[0] && x % stride == phase[1]).collect();
-        if seen.is_empty() || count.contains(&0) {
+        // Taps a, a + s, .. see them, the last of them from the earliest step.
+        let seen = phase.map(|a| kernel.saturating_sub(a).div_ceil(stride));
+        if seen.contains(&0) || count.contains(&0) {
             return None;
         }
-        seen.sort_by_key(offset);
-        let weights = Packed::new(sizes.inputs, sizes.outputs, seen.len(), |input, output, tap| {
-            weight[sizes.weight(output, input, seen[tap])]
+        let tap = |axis: usize, i: usize| phase[axis] + stride * (seen[axis] - 1 - i);
+        let weights = Packed::new(sizes.inputs, sizes.outputs, seen, |input, [y, x], output| {
+            weight[sizes.weight(output, input, [tap(0, y), tap(1, x)])]
         });
-        Some(Self {
-            first,
-            columns: count[1],
-            taps: Run::of(seen.iter().map(offset)),
-            bases: (start[0]..start[0] + count[0]).map(|row| field.base(row, start[1])).collect(),
-            weights,
-        })
+        let earliest = [0, 1].map(|axis| start[axis] + reach + 1 - seen[axis]);
+        Some(Self { first, columns: count[1], starts: field.windows(earliest, count, 1), weights })
     }
 
     /// Puts the phase's pixels in their places.
     fn scatter(&self, sizes: &Sizes, part: &[f32], dx: &mut [f32]) {
         let [height, width] = sizes.image;
-        let planes = part.chunks_exact(self.bases.len() * self.columns).zip(dx.chunks_exact_mut(height * width));
+        let planes = part.chunks_exact(self.starts.len()).zip(dx.chunks_exact_mut(height * width));
         for (part, plane) in planes {
             let rows = plane.chunks_exact_mut(width).skip(self.first[0]).step_by(sizes.stride);
             for (part, row) in part.chunks_exact(self.columns).zip(rows) {
@@ -199,62 +182,63 @@ pub(super) fn gradient_of_weights(sizes: &Sizes, x: &[f32], gradient: &[f32]) ->
     let (length, pixels) = (sizes.input_length(), sizes.outputs * sizes.output_pixels());
     let part = (x.len() / length).div_ceil(PARTS).max(1);
     let parts = x.par_chunks(part * length).zip(gradient.par_chunks(part * pixels));
-    let sums: Vec<_> = parts.map(|(x, gradient)| sum_of_part(sizes, x, gradient)).collect();
-    let mut sums = sums.into_iter();
-    let (mut weights, mut biases) = sums.next().unwrap_or_default();
-    for (weight, bias) in sums {
-        weights.iter_mut().zip(weight).for_each(|(sum, part)| *sum += part);
+    let parts: Vec<_> = parts.map(|(x, gradient)| sum_of_part(sizes, x, gradient)).collect();
+    let mut parts = parts.into_iter();
+    let (mut sums, mut biases) = parts.next().unwrap_or_default();
+    for (part, bias) in parts {
+        sums.as_flattened_mut().iter_mut().zip(part.as_flattened()).for_each(|(sum, part)| *sum += part);
         biases.iter_mut().zip(bias).for_each(|(sum, part)| *sum += part);
+    }
+    let mut weights = vec![0.0; sizes.outputs * sizes.inputs * sizes.kernel * sizes.kernel];
+    for (block, sums) in sums.chunks_exact(sizes.kernel * sizes.kernel * sizes.inputs).enumerate() {
+        for (i, sums) in sums.iter().enumerate() {
+            let (tap, input) = (i / sizes.inputs, i % sizes.inputs);
+            for (output, sum) in (block * BLOCK..sizes.outputs).zip(sums) {
+                weights[sizes.weight(output, input, [tap / sizes.kernel, tap % sizes.kernel])] = *sum;
+            }
+        }
     }
     (weights, biases)
 }
 
-fn sum_of_part(sizes: &Sizes, x: &[f32], gradient: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let [rows, columns] = sizes.output();
-    let field = Field::new([rows, columns], sizes.kernel, sizes.stride, sizes.border());
-    let outer = Field::new([rows, columns.next_multiple_of(LANES)], 1, 1, [0, 0]);
-    let outputs = sizes.outputs.next_multiple_of(BLOCK);
-    let taps: Vec<usize> = sizes.taps().map(|(y, x)| field.tap(y, x)).collect();
-    let offsets: Vec<usize> = (0..sizes.inputs)
-        .flat_map(|input| taps.iter().map(move |tap| (input, tap)))
-        .map(|(input, tap)| input * field.plane() + tap)
-        .collect();
-    let starts: Vec<_> = (0..rows).map(|row| [outer.base(row, 0), field.base(row, 0)]).collect();
+/// The gradients of the weights, as [`OuterSum`] leaves them, and of the biases, over some of the images.
+fn sum_of_part(sizes: &Sizes, x: &[f32], gradient: &[f32]) -> (Vec<[f32; BLOCK]>, Vec<f32>) {
+    let (output, pixels) = (sizes.output(), sizes.output_pixels());
+    let blocks = sizes.outputs.div_ceil(BLOCK);
+    let field = sizes.field();
+    let outer = Field::new(output, 1, 1, output, [0, 0], blocks * BLOCK);
+    let starts = field.windows([0, 0], output, sizes.stride);
+    let window = [sizes.kernel, sizes.kernel * sizes.inputs];
 
-    let together = (PIXELS / (rows * columns)).max(1);
-    let mut fields = field.buffer(together * sizes.inputs);
-    let mut outers = outer.buffer(together * outputs);
-    let mut weights = vec![0.0; outputs * offsets.len()];
+    let together = (PIXELS / pixels).max(1);
+    let (mut fields, mut outers) = (field.buffer(together), outer.buffer(together));
+    let mut sums = vec![[0.0; BLOCK]; blocks * window[0] * window[1]];
     let mut biases = vec![0.0; sizes.outputs];
-    let (length, pixels) = (sizes.input_length(), sizes.outputs * rows * columns);
-    for (x, gradient) in x.chunks(together * length).zip(gradient.chunks(together * pixels)) {
-        let images = x.len() / length;
-        for (x, field_of) in x.chunks_exact(length).zip(fields.chunks_exact_mut(sizes.inputs * field.plane())) {
+    let (length, gradients) = (sizes.input_length(), sizes.outputs * pixels);
+    for (x, gradient) in x.chunks(together * length).zip(gradient.chunks(together * gradients)) {
+        for (x, field_of) in x.chunks_exact(length).zip(fields.chunks_exact_mut(field.length())) {
             field.fill(field_of, x, sizes.image);
         }
-        for (gradient, outer_of) in gradient.chunks_exact(pixels).zip(outers.chunks_exact_mut(outputs * outer.plane()))
-        {
-            outer.fill(outer_of, gradient, [rows, columns]);
-            let planes = gradient.chunks_exact(rows * columns);
-            biases.iter_mut().zip(planes).for_each(|(bias, plane)| {
+        for (gradient, outer_of) in gradient.chunks_exact(gradients).zip(outers.chunks_exact_mut(outer.length())) {
+            outer.fill(outer_of, gradient, output);
+            biases.iter_mut().zip(gradient.chunks_exact(pixels)).for_each(|(bias, plane)| {
                 *bias += vectorized(
                     #[inline(always)]
                     move || sum(plane, |v| v),
                 )
             });
         }
+        let images = x.len() / length;
         dispatch(OuterSum {
-            field: &fields[..images * sizes.inputs * field.plane()],
-            image: sizes.inputs * field.plane(),
-            offsets: &offsets,
-            outer: &outers[..images * outputs * outer.plane()],
-            plane: outer.plane(),
-            outputs,
-            rows: &starts,
-            columns,
-            gradient: &mut weights,
+            field: &fields[..images * field.length()],
+            image: field.length(),
+            row: field.row(),
+            starts: &starts,
+            window,
+            outer: outers[..images * outer.length()].as_chunks().0,
+            blocks,
+            gradient: &mut sums,
         });
     }
-    weights.truncate(sizes.outputs * offsets.len());
-    (weights, biases)
+    (sums, biases)
 }

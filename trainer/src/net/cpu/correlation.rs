@@ -1,77 +1,56 @@
-//! The two inner loops: sums of products over a window, and over an image.
+//! The two inner loops: sums of products over windows, and over pixels.
+//!
+//! Both keep a tile of results in registers, some numbers by [`BLOCK`] output channels, and read their factors in
+//! the order in which they lie.
 
 use pulp::{Simd, WithSimd};
 
-use super::simd::{load, store};
+/// Output channels that are computed together, in neighbouring lanes.
+pub(super) const BLOCK: usize = 16;
 
-/// Output channels that are computed together.
-pub(super) const BLOCK: usize = 4;
-/// Registers of pixels that are computed together: more would not stay in the sixteen registers there are.
-const PIXELS: usize = 2;
-/// Taps that are computed together.
-const TAPS: usize = 3;
-
-/// Weights in the order in which [`Correlation`] reads them: a block of output channels, input channel, tap.
+/// Weights in the order in which [`Correlation`] reads them: a block of output channels, row of the window, column,
+/// input channel.
 #[derive(Clone, Debug)]
 pub(super) struct Packed {
     weights: Vec<[f32; BLOCK]>,
-    per_block: usize,
+    /// Rows of a window, and numbers in one.
+    window: [usize; 2],
 }
 
 impl Packed {
-    /// Takes `weight(output, input, tap)`; channels that fill up the last block are zero.
-    pub(super) fn new(outputs: usize, inputs: usize, taps: usize, weight: impl Fn(usize, usize, usize) -> f32) -> Self {
-        let mut weights = Vec::with_capacity(outputs.div_ceil(BLOCK) * inputs * taps);
+    /// Takes `weight(output, [row, column], input)`; channels that fill up the last block are zero.
+    pub(super) fn new(
+        outputs: usize,
+        inputs: usize,
+        [rows, columns]: [usize; 2],
+        weight: impl Fn(usize, [usize; 2], usize) -> f32,
+    ) -> Self {
+        let mut weights = Vec::with_capacity(outputs.div_ceil(BLOCK) * rows * columns * inputs);
         for first in (0..outputs).step_by(BLOCK) {
-            for input in 0..inputs {
-                for tap in 0..taps {
-                    let at = |i: usize| if first + i < outputs { weight(first + i, input, tap) } else { 0.0 };
+            for tap in (0..rows).flat_map(|row| (0..columns).map(move |column| [row, column])) {
+                for input in 0..inputs {
+                    let at = |i: usize| if first + i < outputs { weight(first + i, tap, input) } else { 0.0 };
                     weights.push(std::array::from_fn(at));
                 }
             }
         }
-        Self { weights, per_block: inputs * taps }
+        Self { weights, window: [rows, columns * inputs] }
     }
 }
 
-/// Pixels of a window that lie one behind the other, at most three.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
-    start: usize,
-    length: usize,
-}
-
-impl Run {
-    /// The runs of a window whose pixels lie at `taps`.
-    pub(super) fn of(taps: impl IntoIterator<Item = usize>) -> Vec<Self> {
-        let mut runs: Vec<Self> = Vec::new();
-        for tap in taps {
-            match runs.last_mut() {
-                Some(run) if run.start + run.length == tap && run.length < 3 => run.length += 1,
-                _ => runs.push(Self { start: tap, length: 1 }),
-            }
-        }
-        runs
-    }
-}
-
-/// `out[o][p] = bias[o] + sum over channels and taps of weight[o][c][t] * field[c][base(p) + t]`.
+/// `out[o][p] = bias[o] + sum over the window of weight[o][row][i] * field[start(p)][row][i]`.
 pub(super) struct Correlation<'a> {
-    /// The image in its field, channel by channel.
+    /// The image in its field.
     pub(super) field: &'a [f32],
-    /// Numbers of a channel.
-    pub(super) plane: usize,
-    /// Where the pixels of a window lie.
-    pub(super) taps: &'a [Run],
+    /// Numbers of a row of the field.
+    pub(super) row: usize,
+    /// Where the window of each output pixel starts.
+    pub(super) starts: &'a [usize],
     /// Weights.
     pub(super) weights: &'a Packed,
-    /// One for each output channel.
+    /// One for each output channel, or none at all.
     pub(super) bias: &'a [f32],
-    /// Where the windows of a row of output pixels start, row by row.
-    pub(super) rows: &'a [usize],
-    /// Output pixels in a row.
-    pub(super) columns: usize,
-    /// `[output channel, row, column]`.
+    /// `[output channel, pixel]`.
     pub(super) output: &'a mut [f32],
 }
 
@@ -80,134 +59,104 @@ impl WithSimd for Correlation<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { field, plane, taps, weights, bias, rows, columns, output } = self;
-        let per_row = columns.div_ceil(S::F32_LANES);
-        let count = rows.len() * per_row;
-        let pixels = rows.len() * columns;
-        let blocks = output.chunks_mut(BLOCK * pixels).zip(bias.chunks(BLOCK));
-        for ((output, bias), weights) in blocks.zip(weights.weights.chunks_exact(weights.per_block)) {
-            let mut target = Target { output, bias, rows, columns, per_row };
-            let mut first = 0;
-            while first < count {
-                if first + PIXELS <= count {
-                    let sums = windows(simd, field, plane, taps, weights, target.bases::<S, PIXELS>(first));
-                    target.emit(simd, first, sums);
-                    first += PIXELS;
-                } else {
-                    let sums = windows(simd, field, plane, taps, weights, target.bases::<S, 1>(first));
-                    target.emit(simd, first, sums);
-                    first += 1;
+        match BLOCK / S::F32_LANES {
+            2 => self.run::<S, 2>(simd),
+            4 => self.run::<S, 4>(simd),
+            _ => self.run::<S, BLOCK>(simd),
+        }
+    }
+}
+
+impl Correlation<'_> {
+    /// With `R` registers to a block.
+    #[inline(always)]
+    fn run<S: Simd, const R: usize>(self, simd: S) {
+        let Self { field, row, starts, weights, bias, output } = self;
+        let [rows, length] = weights.window;
+        let planes = output.chunks_mut(BLOCK * starts.len());
+        for (block, (planes, weights)) in planes.zip(weights.weights.chunks_exact(rows * length)).enumerate() {
+            let mut first = [0.0; BLOCK];
+            first.iter_mut().zip(bias.iter().skip(block * BLOCK)).for_each(|(to, from)| *to = *from);
+            let mut tiles = Tiles { field, row, starts, length, weights, first, planes };
+            let mut pixel = 0;
+            while pixel < starts.len() {
+                pixel += match starts.len() - pixel {
+                    // Six by two registers, two of weights and a pixel's number: as many as there are with AVX2.
+                    6.. => tiles.compute::<S, R, 6>(simd, pixel),
+                    4.. => tiles.compute::<S, R, 4>(simd, pixel),
+                    2.. => tiles.compute::<S, R, 2>(simd, pixel),
+                    _ => tiles.compute::<S, R, 1>(simd, pixel),
+                };
+            }
+        }
+    }
+}
+
+/// A block of output channels.
+struct Tiles<'a> {
+    field: &'a [f32],
+    row: usize,
+    starts: &'a [usize],
+    /// Numbers in a row of a window.
+    length: usize,
+    weights: &'a [[f32; BLOCK]],
+    /// What every sum starts from.
+    first: [f32; BLOCK],
+    planes: &'a mut [f32],
+}
+
+impl Tiles<'_> {
+    /// Computes `P` pixels from `pixel` on; returns `P`.
+    #[inline(always)]
+    fn compute<S: Simd, const R: usize, const P: usize>(&mut self, simd: S, pixel: usize) -> usize {
+        let mut sums = [*registers::<S, R>(&self.first); P];
+        let mut starts = [0; P];
+        starts.copy_from_slice(&self.starts[pixel..][..P]);
+        for (y, weights) in self.weights.chunks_exact(self.length).enumerate() {
+            let mut windows = [&self.field[..0]; P];
+            for (window, start) in windows.iter_mut().zip(starts) {
+                *window = &self.field[start + y * self.row..][..weights.len()];
+            }
+            for (i, weights) in weights.iter().enumerate() {
+                let weights = registers::<S, R>(weights);
+                for (sums, window) in sums.iter_mut().zip(windows) {
+                    let value = simd.splat_f32s(window[i]);
+                    for (sum, weight) in sums.iter_mut().zip(weights) {
+                        *sum = simd.mul_add_e_f32s(value, *weight, *sum);
+                    }
                 }
             }
         }
-    }
-}
-
-/// A block of output channels, in registers of neighbouring pixels: register `i` is the `i % per_row`-th of row
-/// `i / per_row`.
-struct Target<'a> {
-    output: &'a mut [f32],
-    bias: &'a [f32],
-    rows: &'a [usize],
-    columns: usize,
-    per_row: usize,
-}
-
-impl Target<'_> {
-    /// Where the windows of `N` registers start.
-    #[inline(always)]
-    fn bases<S: Simd, const N: usize>(&self, first: usize) -> [usize; N] {
-        std::array::from_fn(|i| self.rows[(first + i) / self.per_row] + (first + i) % self.per_row * S::F32_LANES)
-    }
-
-    /// Writes `N` registers of each channel.
-    #[inline(always)]
-    fn emit<S: Simd, const N: usize>(&mut self, simd: S, first: usize, sums: [[S::f32s; N]; BLOCK]) {
-        let Self { rows, columns, per_row, .. } = *self;
-        for ((plane, sums), bias) in self.output.chunks_exact_mut(rows.len() * columns).zip(sums).zip(self.bias) {
-            let bias = simd.splat_f32s(*bias);
-            for (i, sum) in (first..).zip(sums) {
-                let (row, column) = (i / per_row, i % per_row * S::F32_LANES);
-                let pixels = &mut plane[row * columns..][column..columns];
-                store(simd, simd.add_f32s(sum, bias), pixels);
-            }
+        let mut results = [[0.0; BLOCK]; P];
+        for (results, sums) in results.iter_mut().zip(sums) {
+            *registers_mut::<S, R>(results) = sums;
         }
+        for (channel, plane) in self.planes.chunks_exact_mut(self.starts.len()).enumerate() {
+            let pixels = &mut plane[pixel..][..P];
+            pixels.iter_mut().zip(&results).for_each(|(to, result)| *to = result[channel]);
+        }
+        P
     }
 }
 
-/// The windows at `bases`, for a block of output channels.
-#[inline(always)]
-fn windows<S: Simd, const N: usize>(
-    simd: S,
-    field: &[f32],
-    plane: usize,
-    taps: &[Run],
-    mut weights: &[[f32; BLOCK]],
-    bases: [usize; N],
-) -> [[S::f32s; N]; BLOCK] {
-    let mut sums = [[simd.splat_f32s(0.0); N]; BLOCK];
-    for channel in field.chunks_exact(plane) {
-        for run in taps {
-            let (of_run, rest) = weights.split_at(run.length);
-            weights = rest;
-            let starts = bases.map(|base| base + run.start);
-            match of_run {
-                [a, b, c] => accumulate(simd, channel, starts, [a, b, c], &mut sums),
-                [a, b] => accumulate(simd, channel, starts, [a, b], &mut sums),
-                _ => of_run.iter().for_each(|a| accumulate(simd, channel, starts, [a], &mut sums)),
-            }
-        }
-    }
-    sums
-}
-
-/// Adds the products of a run of `K` pixels.
-#[inline(always)]
-fn accumulate<S: Simd, const N: usize, const K: usize>(
-    simd: S,
-    channel: &[f32],
-    starts: [usize; N],
-    weights: [&[f32; BLOCK]; K],
-    sums: &mut [[S::f32s; N]; BLOCK],
-) {
-    let mut runs = [&channel[..0]; N];
-    for (run, start) in runs.iter_mut().zip(starts) {
-        *run = &channel[start..][..S::F32_LANES + K - 1];
-    }
-    for (k, weights) in weights.into_iter().enumerate() {
-        let mut pixels = [simd.splat_f32s(0.0); N];
-        for (pixels, run) in pixels.iter_mut().zip(runs) {
-            *pixels = load(simd, run, k);
-        }
-        for (sums, weight) in sums.iter_mut().zip(weights) {
-            let weight = simd.splat_f32s(*weight);
-            for (sum, pixels) in sums.iter_mut().zip(pixels) {
-                *sum = simd.mul_add_e_f32s(weight, pixels, *sum);
-            }
-        }
-    }
-}
-
-/// `gradient[o][j] += sum over images and pixels of outer[o][p] * field[offset_j + base(p)]`.
+/// `gradient[block][row][i][o] += sum over images and pixels of outer[p][block][o] * field[start(p)][row][i]`.
 pub(super) struct OuterSum<'a> {
     /// Images in their fields, one after another.
     pub(super) field: &'a [f32],
     /// Numbers of an image in its field.
     pub(super) image: usize,
-    /// Where channel and tap of each `j` lie.
-    pub(super) offsets: &'a [usize],
-    /// Gradients of the same images' output channels, each row filled up with zeros to whole registers.
-    pub(super) outer: &'a [f32],
-    /// Numbers of a channel of `outer`.
-    pub(super) plane: usize,
-    /// Output channels, a multiple of [`BLOCK`].
-    pub(super) outputs: usize,
-    /// Rows of `outer`: where they start, and where the windows of their pixels do.
-    pub(super) rows: &'a [[usize; 2]],
-    /// Pixels of a row that count.
-    pub(super) columns: usize,
-    /// `[output channel, j]`.
-    pub(super) gradient: &'a mut [f32],
+    /// Numbers of a row of the field.
+    pub(super) row: usize,
+    /// Where the window of each output pixel starts.
+    pub(super) starts: &'a [usize],
+    /// Rows of a window, and numbers in one.
+    pub(super) window: [usize; 2],
+    /// Gradients of the same images, `[image, pixel, block, output channel]`.
+    pub(super) outer: &'a [[f32; BLOCK]],
+    /// Blocks of output channels.
+    pub(super) blocks: usize,
+    /// `[block, row, i, output channel]`.
+    pub(super) gradient: &'a mut [[f32; BLOCK]],
 }
 
 impl WithSimd for OuterSum<'_> {
@@ -215,79 +164,73 @@ impl WithSimd for OuterSum<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let whole = self.offsets.len() / TAPS * TAPS;
-        for block in (0..self.outputs).step_by(BLOCK) {
-            let gradient = &mut self.gradient[block * self.offsets.len()..];
-            let outer = &self.outer[block * self.plane..];
-            let shape = Outer { image: self.outputs * self.plane, plane: self.plane };
-            let mut first = 0;
-            while first < self.offsets.len() {
-                let rows = (self.rows, self.columns);
-                if first < whole {
-                    let offsets: [usize; TAPS] = std::array::from_fn(|i| self.offsets[first + i]);
-                    let sums = outer_sums(simd, (self.field, self.image), offsets, (outer, shape), rows);
-                    add(simd, &mut gradient[first..], self.offsets.len(), sums);
-                    first += TAPS;
-                } else {
-                    let sums = outer_sums(simd, (self.field, self.image), [self.offsets[first]], (outer, shape), rows);
-                    add(simd, &mut gradient[first..], self.offsets.len(), sums);
-                    first += 1;
-                }
-            }
+        match BLOCK / S::F32_LANES {
+            2 => self.run::<S, 2>(simd),
+            4 => self.run::<S, 4>(simd),
+            _ => self.run::<S, BLOCK>(simd),
         }
     }
 }
 
-/// Numbers of an image's gradients, and of one of its channels.
-#[derive(Clone, Copy)]
-struct Outer {
-    image: usize,
-    plane: usize,
-}
+impl OuterSum<'_> {
+    /// With `R` registers to a block.
+    #[inline(always)]
+    fn run<S: Simd, const R: usize>(mut self, simd: S) {
+        let [rows, length] = self.window;
+        for (block, row) in (0..self.blocks).flat_map(|block| (0..rows).map(move |row| (block, row))) {
+            let mut i = 0;
+            while i < length {
+                i += match length - i {
+                    6.. => self.compute::<S, R, 6>(simd, block, row, i),
+                    3.. => self.compute::<S, R, 3>(simd, block, row, i),
+                    _ => self.compute::<S, R, 1>(simd, block, row, i),
+                };
+            }
+        }
+    }
 
-/// Sums over all images and pixels, for a block of output channels and some channels' taps.
-#[inline(always)]
-fn outer_sums<S: Simd, const N: usize>(
-    simd: S,
-    (field, image): (&[f32], usize),
-    offsets: [usize; N],
-    (outer, shape): (&[f32], Outer),
-    (rows, columns): (&[[usize; 2]], usize),
-) -> [[S::f32s; N]; BLOCK] {
-    let mut sums = [[simd.splat_f32s(0.0); N]; BLOCK];
-    let registers = columns.div_ceil(S::F32_LANES);
-    for (field, outer) in field.chunks_exact(image).zip(outer.chunks(shape.image)) {
-        for &[from, base] in rows {
-            let mut pixels: [&[S::f32s]; N] = [&[]; N];
-            for (row, offset) in pixels.iter_mut().zip(offsets) {
-                *row = row_of::<S>(field, offset + base, registers);
-            }
-            let mut outers: [&[S::f32s]; BLOCK] = [&[]; BLOCK];
-            for (channel, row) in outers.iter_mut().enumerate() {
-                *row = row_of::<S>(outer, channel * shape.plane + from, registers);
-            }
-            for register in 0..registers {
-                for (sums, outer) in sums.iter_mut().zip(outers) {
-                    for (sum, pixels) in sums.iter_mut().zip(pixels) {
-                        *sum = simd.mul_add_e_f32s(outer[register], pixels[register], *sum);
+    /// Adds to `N` numbers of a row of a block's windows, from `i` on; returns `N`.
+    #[inline(always)]
+    fn compute<S: Simd, const R: usize, const N: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+        row: usize,
+        i: usize,
+    ) -> usize {
+        let mut sums = [[simd.splat_f32s(0.0); R]; N];
+        let images = self.field.chunks_exact(self.image).zip(self.outer.chunks_exact(self.starts.len() * self.blocks));
+        for (field, outer) in images {
+            let field = &field[row * self.row + i..];
+            for (start, outer) in self.starts.iter().zip(outer.chunks_exact(self.blocks)) {
+                let outer = registers::<S, R>(&outer[block]);
+                let window = &field[*start..][..N];
+                for (sums, value) in sums.iter_mut().zip(window) {
+                    let value = simd.splat_f32s(*value);
+                    for (sum, outer) in sums.iter_mut().zip(outer) {
+                        *sum = simd.mul_add_e_f32s(value, *outer, *sum);
                     }
                 }
             }
         }
+        let [rows, length] = self.window;
+        let gradient = &mut self.gradient[(block * rows + row) * length + i..][..N];
+        for (gradient, sums) in gradient.iter_mut().zip(sums) {
+            for (gradient, sum) in registers_mut::<S, R>(gradient).iter_mut().zip(sums) {
+                *gradient = simd.add_f32s(*gradient, sum);
+            }
+        }
+        N
     }
-    sums
 }
 
-/// The registers of a row that starts at `start`.
+/// A block as registers.
 #[inline(always)]
-fn row_of<S: Simd>(values: &[f32], start: usize, registers: usize) -> &[S::f32s] {
-    &S::as_simd_f32s(&values[start..][..registers * S::F32_LANES]).0[..registers]
+fn registers<S: Simd, const R: usize>(block: &[f32; BLOCK]) -> &[S::f32s; R] {
+    S::as_simd_f32s(block).0.first_chunk().expect("a block fills whole registers")
 }
 
-/// Adds the sums of a block to its rows of `length` numbers.
 #[inline(always)]
-fn add<S: Simd, const N: usize>(simd: S, gradient: &mut [f32], length: usize, sums: [[S::f32s; N]; BLOCK]) {
-    for (row, sums) in gradient.chunks_mut(length).zip(sums) {
-        row.iter_mut().zip(sums).for_each(|(gradient, sum)| *gradient += simd.reduce_sum_f32s(sum));
-    }
+fn registers_mut<S: Simd, const R: usize>(block: &mut [f32; BLOCK]) -> &mut [S::f32s; R] {
+    S::as_mut_simd_f32s(block).0.first_chunk_mut().expect("a block fills whole registers")
 }

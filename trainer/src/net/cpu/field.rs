@@ -1,74 +1,81 @@
-//! An image with its border, laid out so that every tap of a convolution reads whole registers.
+//! An image with its border, pixel by pixel, so that a row of a window is one stretch of numbers.
 
-/// Room behind each row for a register that starts at its last pixel.
-const SLACK: usize = 8;
-
-/// How an image of some channels lies in a buffer, for a window that moves by `stride`.
-///
-/// A row is divided into `stride` phases: columns 0, s, 2s, .., then 1, s + 1, .., so that neighbours in the output read
-/// neighbours in the buffer.
+/// How an image lies in a buffer: `[row, column, channel]`, zeros around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Field {
-    stride: usize,
-    /// Numbers from a row to the next phase.
-    phase: usize,
-    /// Rows.
-    rows: usize,
+    /// Rows and columns, the border with them.
+    size: [usize; 2],
     /// Zeros above and to the left.
     border: [usize; 2],
+    channels: usize,
 }
 
 impl Field {
-    /// For windows of `kernel` pixels that give `output` rows and columns, over images with a border.
-    pub(super) fn new(output: [usize; 2], kernel: usize, stride: usize, border: [usize; 2]) -> Self {
-        let [rows, columns] = output;
-        Self { stride, phase: columns + (kernel - 1) / stride + SLACK, rows: (rows - 1) * stride + kernel, border }
+    /// For windows of `kernel` pixels that move by `stride` and give `output` rows and columns, over images of `image` rows
+    /// and columns that lie behind a border.
+    pub(super) fn new(
+        output: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        image: [usize; 2],
+        border: [usize; 2],
+        channels: usize,
+    ) -> Self {
+        let side = |axis: usize| ((output[axis] - 1) * stride + kernel).max(border[axis] + image[axis]);
+        Self { size: [side(0), side(1)], border, channels }
     }
 
-    fn row(&self) -> usize {
-        self.stride * self.phase
+    /// Numbers from a row to the next.
+    pub(super) fn row(&self) -> usize {
+        self.size[1] * self.channels
     }
 
-    /// Numbers of a channel.
-    pub(super) fn plane(&self) -> usize {
-        self.rows * self.row()
+    /// Numbers of an image.
+    pub(super) fn length(&self) -> usize {
+        self.size[0] * self.row()
     }
 
-    /// Where the window of an output pixel starts, in each channel.
-    pub(super) fn base(&self, y: usize, x: usize) -> usize {
-        self.stride * y * self.row() + x
+    /// Where the windows of `count` rows and columns start, the first of them at `first`, each `stride` behind the last.
+    pub(super) fn windows(&self, first: [usize; 2], count: [usize; 2], stride: usize) -> Vec<usize> {
+        let start = |y: usize, x: usize| (first[0] + stride * y) * self.row() + (first[1] + stride * x) * self.channels;
+        (0..count[0]).flat_map(|y| (0..count[1]).map(move |x| start(y, x))).collect()
     }
 
-    /// Where a pixel of the window lies, from its start.
-    pub(super) fn tap(&self, y: usize, x: usize) -> usize {
-        y * self.row() + x % self.stride * self.phase + x / self.stride
+    /// A buffer of zeros for so many images.
+    pub(super) fn buffer(&self, images: usize) -> Vec<f32> {
+        vec![0.0; images * self.length()]
     }
 
-    /// A buffer of zeros for so many channels.
-    pub(super) fn buffer(&self, channels: usize) -> Vec<f32> {
-        vec![0.0; channels * self.plane()]
-    }
-
-    /// Writes an image of `width` columns into a buffer; the zeros around it stay.
+    /// Writes an image, `[channel, row, column]`, into a buffer; the zeros around it and channels it lacks stay.
     pub(super) fn fill(&self, buffer: &mut [f32], image: &[f32], [height, width]: [usize; 2]) {
-        let planes = buffer.chunks_exact_mut(self.plane()).zip(image.chunks_exact(height * width));
-        for (plane, image) in planes {
-            let rows = plane.chunks_exact_mut(self.row()).skip(self.border[0]);
-            for (row, pixels) in rows.zip(image.chunks_exact(width)) {
-                if self.stride == 1 {
-                    row[self.border[1]..][..width].copy_from_slice(pixels);
+        let pixels = height * width;
+        let channels = image.len() / pixels;
+        let corner = self.border[0] * self.row() + self.border[1] * self.channels;
+        // Some planes at a time, each as it lies in memory.
+        for channel in (0..channels).step_by(SIDE) {
+            for (y, x) in (0..height).flat_map(|y| (0..width).step_by(SIDE).map(move |x| (y, x))) {
+                let from = &image[channel * pixels + y * width + x..];
+                let to = &mut buffer[corner + y * self.row() + x * self.channels + channel..];
+                if channel + SIDE <= channels && x + SIDE <= width {
+                    let square: [[f32; SIDE]; SIDE] = std::array::from_fn(|c| take(&from[c * pixels..]));
+                    for i in 0..SIDE {
+                        to[i * self.channels..][..SIDE].copy_from_slice(&square.map(|pixels| pixels[i]));
+                    }
                     continue;
                 }
-                for (phase, row) in row.chunks_exact_mut(self.phase).enumerate() {
-                    // The first column of the image in this phase, and where it goes.
-                    let first = (phase + self.stride - self.border[1] % self.stride) % self.stride;
-                    let start = (first + self.border[1]) / self.stride;
-                    let pixels = pixels.iter().skip(first).step_by(self.stride);
-                    row[start..].iter_mut().zip(pixels).for_each(|(to, from)| *to = *from);
-                }
+                let rest =
+                    (0..SIDE.min(channels - channel)).flat_map(|c| (0..SIDE.min(width - x)).map(move |i| (c, i)));
+                rest.for_each(|(c, i)| to[i * self.channels + c] = from[c * pixels + i]);
             }
         }
     }
+}
+
+/// Channels and pixels that are turned together, in registers.
+const SIDE: usize = 4;
+
+fn take(values: &[f32]) -> [f32; SIDE] {
+    *values.first_chunk().expect("a whole square")
 }
 
 #[cfg(test)]
@@ -76,32 +83,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_tap_of_every_window_reads_its_pixel_or_zero() {
-        let [height, width] = [5_usize, 7];
-        let image: Vec<f32> = (1..=2 * height * width).map(|v| v as f32).collect();
+    fn every_window_reads_its_pixels_or_zero() {
+        let image = [5_usize, 7];
+        let [height, width] = image;
+        let values: Vec<f32> = (1..=2 * height * width).map(|v| v as f32).collect();
         for (kernel, stride, border) in [(3, 1, [1, 1]), (3, 2, [0, 1]), (3, 2, [1, 0]), (1, 2, [0, 0]), (1, 1, [0, 0])]
         {
-            let output = [height.div_ceil(stride), width.div_ceil(stride)];
-            let field = Field::new(output, kernel, stride, border);
-            let mut buffer = field.buffer(2);
-            field.fill(&mut buffer, &image, [height, width]);
-            for (channel, plane) in buffer.chunks_exact(field.plane()).enumerate() {
-                for (y, x, ky, kx) in windows(output, kernel) {
-                    let (row, column) =
-                        ((y * stride + ky).wrapping_sub(border[0]), (x * stride + kx).wrapping_sub(border[1]));
-                    let expected = if row < height && column < width {
-                        image[(channel * height + row) * width + column]
-                    } else {
-                        0.0
-                    };
-                    assert_eq!(plane[field.base(y, x) + field.tap(ky, kx)], expected, "{field:?} {y} {x} {ky} {kx}");
+            let output = image.map(|side| side.div_ceil(stride));
+            let field = Field::new(output, kernel, stride, image, border, 2);
+            let mut buffer = field.buffer(1);
+            field.fill(&mut buffer, &values, image);
+            for (pixel, start) in field.windows([0, 0], output, stride).into_iter().enumerate() {
+                let (y, x) = (pixel / output[1] * stride, pixel % output[1] * stride);
+                for (ky, kx, channel) in taps(kernel) {
+                    let (row, column) = ((y + ky).wrapping_sub(border[0]), (x + kx).wrapping_sub(border[1]));
+                    let inside = row < height && column < width;
+                    let expected = if inside { values[(channel * height + row) * width + column] } else { 0.0 };
+                    assert_eq!(buffer[start + ky * field.row() + 2 * kx + channel], expected, "{field:?} {y} {x}");
                 }
             }
         }
     }
 
-    fn windows([rows, columns]: [usize; 2], kernel: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
-        let pixels = (0..rows).flat_map(move |y| (0..columns).map(move |x| (y, x)));
-        pixels.flat_map(move |(y, x)| (0..kernel).flat_map(move |ky| (0..kernel).map(move |kx| (y, x, ky, kx))))
+    fn taps(kernel: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        (0..kernel).flat_map(move |y| (0..kernel).flat_map(move |x| (0..2).map(move |channel| (y, x, channel))))
     }
 }
