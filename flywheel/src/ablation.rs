@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 use trainer::{
     ablation::Ablation,
     config::TrainConfig,
-    fit::METRICS_FILE,
-    metrics::{self, Record, Summary},
+    metrics::{self, METRICS_FILE, Record, Summary},
 };
 
 use crate::{

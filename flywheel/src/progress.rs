@@ -1,9 +1,12 @@
 //! What a person sees of long work: bars while it runs, a line when it is done. All of it goes to stderr.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use trainer::{fit::Event, metrics::Record};
+
+/// How often a run without a bar tells how it goes, at most.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// A place for bars and lines.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +46,7 @@ impl Progress {
         let style = ProgressStyle::with_template("{prefix:>14} {bar:30} {pos}/{len} steps, {eta} left  {wide_msg}");
         let bar = ProgressBar::new(steps).with_prefix(name.to_owned());
         let bar = self.bars.add(style.map_or(bar.clone(), |style| bar.with_style(style)));
-        TrainingBar { bar, speed: String::new(), accuracy: String::new() }
+        TrainingBar { bar, speed: String::new(), accuracy: String::new(), next_line: Instant::now() + LINE_EVERY }
     }
 }
 
@@ -85,12 +88,14 @@ impl Drop for BytesBar {
     }
 }
 
-/// The bar of a training run; it disappears when dropped.
+/// The bar of a training run; it disappears when dropped. Without a terminal, a line now and then.
 #[derive(Debug)]
 pub struct TrainingBar {
     bar: ProgressBar,
     speed: String,
     accuracy: String,
+    /// When a line may be printed again.
+    next_line: Instant,
 }
 
 impl TrainingBar {
@@ -112,6 +117,12 @@ impl TrainingBar {
         }
         if let Event::Logged(_) = event {
             self.bar.set_message(format!("{}{}", self.speed, self.accuracy));
+        }
+        let evaluated = matches!(event, Event::Logged(Record::Evaluation(_)));
+        if evaluated && self.bar.is_hidden() && Instant::now() >= self.next_line {
+            self.next_line = Instant::now() + LINE_EVERY;
+            let (name, step, steps) = (self.bar.prefix(), self.bar.position(), self.bar.length().unwrap_or(0));
+            eprintln!("{name}: step {step} of {steps}, {}{}", self.speed, self.accuracy);
         }
     }
 }

@@ -35,8 +35,6 @@ use crate::{
 
 /// Name of the settings in a run's folder.
 pub const CONFIG_FILE: &str = "config.toml";
-/// Name of the log in a run's folder.
-pub const METRICS_FILE: &str = "metrics.jsonl";
 /// Name of the checkpoint in a run's folder.
 pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 /// Name of the finished EMA model in a run's folder.
@@ -170,7 +168,7 @@ impl<'a> Run<'a> {
     }
 
     fn train(mut self, folder: &Path, stop: &AtomicBool, observer: &mut dyn FnMut(Event)) -> Result<Outcome> {
-        let mut log = Log::open(&folder.join(METRICS_FILE), self.state.step)?;
+        let mut log = Log::open(folder, self.state.step)?;
         let config = self.state.identity.train.clone();
         while self.state.step < config.steps {
             if stop.load(Ordering::Relaxed) {
@@ -323,7 +321,7 @@ mod tests {
     use crate::{
         config::{Algorithm, FixMatchConfig, MixMatchConfig, ReMixMatchConfig},
         data::digits,
-        metrics,
+        metrics::{self, METRICS_FILE},
     };
 
     const NETWORK: NetworkConfig = NetworkConfig { depth: 10, width: 1, scales: 3 };

@@ -1,4 +1,6 @@
-//! The log of a run: one JSON object a line, with stable names.
+//! The log of a run: one JSON object a line, with stable names; the same numbers for TensorBoard.
+
+mod tensorboard;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,7 +10,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use self::tensorboard::EventFile;
 use crate::{Result, evaluate::Evaluation};
+
+/// Name of the log in a run's folder.
+pub const METRICS_FILE: &str = "metrics.jsonl";
 
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,11 +140,13 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
 pub(crate) struct Log {
     path: PathBuf,
     file: File,
+    events: EventFile,
 }
 
 impl Log {
-    /// Opens a log and drops what was written after `step`.
-    pub(crate) fn open(path: &Path, step: u64) -> Result<Self> {
+    /// Opens the log in a run's folder and drops what was written after `step`.
+    pub(crate) fn open(folder: &Path, step: u64) -> Result<Self> {
+        let path = &folder.join(METRICS_FILE);
         let kept: Vec<Record> = if path.exists() { read(path)? } else { Vec::new() };
         models::durable::write_with(path, |file| {
             kept.iter()
@@ -146,7 +154,7 @@ impl Log {
                 .try_for_each(|record| writeln!(file, "{}", serde_json::to_string(record)?))
         })?;
         let file = OpenOptions::new().append(true).open(path).map_err(models::Error::io("open", path))?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self { path: path.to_owned(), file, events: EventFile::create(folder, step)? })
     }
 
     /// Makes everything written last: a checkpoint must never be ahead of the log.
@@ -156,7 +164,8 @@ impl Log {
 
     pub(crate) fn write(&mut self, record: &Record) -> Result<()> {
         let line = serde_json::to_string(record).map_err(|e| models::Error::malformed("log record", "JSON", e))?;
-        Ok(writeln!(self.file, "{line}").map_err(models::Error::io("write", &self.path))?)
+        writeln!(self.file, "{line}").map_err(models::Error::io("write", &self.path))?;
+        self.events.write(record)
     }
 }
 

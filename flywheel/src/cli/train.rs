@@ -6,8 +6,8 @@ use serde::Serialize;
 use trainer::{
     Classifier,
     evaluate::Evaluation,
-    fit::{METRICS_FILE, MODEL_FILE},
-    metrics::{self, Summary},
+    fit::MODEL_FILE,
+    metrics::{self, METRICS_FILE, Summary},
 };
 
 use super::{ProjectArgs, percent, print, print_json};
@@ -20,8 +20,9 @@ use crate::{
 /// Arguments of `train`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The run's folder gets config.toml (every setting as it was understood), metrics.jsonl (losses, accuracies, speed), \
-checkpoint.safetensors and, at the end, model.safetensors. Ctrl-C or a power cut loses nothing: the same command goes \
+The run's folder gets config.toml (every setting as it was understood), metrics.jsonl (losses, accuracies, speed), the \
+same for TensorBoard, report.html (curves, to look at while it trains), checkpoint.safetensors and, at the end, \
+model.safetensors. Ctrl-C or a power cut loses nothing: the same command goes \
 on, with the same result as an uninterrupted run.
 
 Examples:

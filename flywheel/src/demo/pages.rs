@@ -2,10 +2,7 @@
 
 use anyhow::{Context, Result};
 use models::Sample;
-use trainer::{
-    fit::METRICS_FILE,
-    metrics::{self, Record},
-};
+use trainer::metrics::{self, METRICS_FILE};
 
 use super::{
     references::{ALL_LABELS, BASELINE},
@@ -13,7 +10,7 @@ use super::{
 };
 use crate::{
     project::{Project, round_name},
-    report::{CollectedSample, Curve, Fact, ImageFormat, Page, Reference, RoundSection, Run},
+    report::{CollectedSample, Fact, ImageFormat, Page, Reference, RoundSection, Run},
 };
 
 /// Everything the page shows.
@@ -64,40 +61,14 @@ pub(super) fn page(project: &Project, summary: &Summary, played: &Played) -> Res
             Reference { name: "all labels".into(), accuracy: summary.all_labels_accuracy },
         ],
         rounds,
-        runs: runs.map(|name| run(project, name)).collect::<Result<_>>()?,
+        runs: runs.map(|name| run(project, &name)).collect::<Result<_>>()?,
+        refresh: None,
     })
 }
 
 /// The curves of a training run's log.
-fn run(project: &Project, name: String) -> Result<Run> {
-    let path = project.run_folder(&name).join(METRICS_FILE);
+fn run(project: &Project, name: &str) -> Result<Run> {
+    let path = project.run_folder(name).join(METRICS_FILE);
     let records = metrics::read(&path).with_context(|| format!("cannot draw the curves of {name}"))?;
-    let curve = |curve: &str, value: &dyn Fn(&Record) -> Option<f64>| {
-        let points: Vec<_> = records.iter().filter_map(|record| Some((record.step(), value(record)?))).collect();
-        (!points.is_empty()).then(|| Curve { name: curve.into(), points })
-    };
-    let train = |value: fn(&metrics::TrainRecord) -> Option<f64>| {
-        move |record: &Record| match record {
-            Record::Train(record) => value(record),
-            Record::Evaluation(_) => None,
-        }
-    };
-    let evaluation = |value: fn(&metrics::EvaluationRecord) -> Option<f64>| {
-        move |record: &Record| match record {
-            Record::Evaluation(record) => value(record),
-            Record::Train(_) => None,
-        }
-    };
-    let losses = [
-        curve("labeled", &train(|r| Some(r.labeled))),
-        curve("unlabeled", &train(|r| r.unlabeled)),
-        curve("pre_mixup", &train(|r| r.pre_mixup)),
-        curve("rotation", &train(|r| r.rotation)),
-    ];
-    let accuracies = [
-        curve("test", &evaluation(|r| r.test.map(|test| test.accuracy))),
-        curve("labeled", &evaluation(|r| Some(r.labeled.accuracy))),
-    ];
-    let losses = losses.into_iter().flatten().collect();
-    Ok(Run { losses, accuracies: accuracies.into_iter().flatten().collect(), name })
+    Ok(Run::of_log(name, &records))
 }

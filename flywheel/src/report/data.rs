@@ -15,6 +15,8 @@ pub struct Page {
     pub rounds: Vec<RoundSection>,
     /// The training runs, in the order in which they are shown.
     pub runs: Vec<Run>,
+    /// After how many seconds a browser loads the page again, if it still grows.
+    pub refresh: Option<u32>,
 }
 
 /// One thing worth knowing, by name.

@@ -11,6 +11,7 @@
 //! | `curves` | learning curves of each run |
 //! | `round` | what one round did, from the three below |
 //! | `confusion`, `reliability`, `gallery` | the test set by class, the probabilities, the collected images |
+//! | `training` | the page of one run, from its log |
 //! | `comparison` | several runs on one chart, as a file of its own |
 //! | `chart`, `ink` | marks on two axes as SVG, and what their colours stand for |
 //! | `format` | numbers as text |
@@ -29,10 +30,12 @@ mod round;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod training;
 mod trend;
 
 pub use comparison::comparison_svg;
 pub use data::{CollectedSample, Curve, Fact, ImageFormat, Page, Reference, RoundSection, Run};
+pub use training::training_page;
 
 /// The whole page as one HTML document.
 ///

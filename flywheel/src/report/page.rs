@@ -20,6 +20,7 @@ pub(super) fn document(page: &Page) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
+                @if let Some(seconds) = page.refresh { meta http-equiv="refresh" content=(seconds); }
                 title { (page.title) }
                 style { (PreEscaped(STYLE)) }
             }
@@ -29,10 +30,10 @@ pub(super) fn document(page: &Page) -> Markup {
                     @if !page.facts.is_empty() {
                         dl.facts { @for fact in &page.facts { div { dt { (fact.name) } dd { (fact.value) } } } }
                     }
-                    (contents(page, &rounds))
+                    @if !training_only(page) { (contents(page, &rounds)) }
                 }
                 main {
-                    (summary::section(page, &rounds))
+                    @if !training_only(page) { (summary::section(page, &rounds)) }
                     (curves::section(&page.runs))
                     // The newest round is what a reader came for; the others wait folded.
                     @for (age, round) in rounds.iter().rev().enumerate() { (round::section(round, age == 0)) }
@@ -40,6 +41,11 @@ pub(super) fn document(page: &Page) -> Markup {
             }
         }
     }
+}
+
+/// Whether there is nothing to sum up: a page about training runs.
+fn training_only(page: &Page) -> bool {
+    page.rounds.is_empty() && page.references.is_empty() && !page.runs.is_empty()
 }
 
 fn contents(page: &Page, rounds: &[&RoundSection]) -> Markup {

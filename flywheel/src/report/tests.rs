@@ -38,6 +38,7 @@ fn page(text: &str) -> Page {
     let curve = |points| vec![Curve { name: text.into(), points }];
     let run = Run { name: text.into(), losses: curve(vec![(10, 2.0), (20, 1.0)]), accuracies: curve(vec![(20, 0.75)]) };
     Page {
+        refresh: None,
         title: text.into(),
         facts: vec![Fact::new(text, text)],
         references: vec![Reference { name: text.into(), accuracy: 0.5 }],

@@ -51,6 +51,12 @@ fn ones_own_images_become_a_bundle_that_classifies_and_a_killed_training_resumes
     let folder = folder.path();
     project(folder)?;
     succeed(folder, &["train", "--run", "whole"])?;
+    let page = fs::read_to_string(folder.join("flywheel/runs/whole/report.html"))?;
+    assert!(page.contains("Learning curves") && !page.contains("http-equiv=\"refresh\""), "{page}");
+    let events = fs::read_dir(folder.join("flywheel/runs/whole"))?.flatten().map(|entry| entry.path());
+    let events: Vec<_> = events.filter(|path| path.to_string_lossy().contains(".tfevents.")).collect();
+    let [events] = &events[..] else { panic!("{events:?}") };
+    assert!(String::from_utf8_lossy(&fs::read(events)?).contains("accuracy/test"));
 
     // Killed once a checkpoint is there, and started again.
     kill_in_training(folder, &["train", "--run", "killed"], "killed")?;
