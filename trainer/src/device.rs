@@ -1,10 +1,10 @@
 //! Where tensors live. The only place that knows which backends were built in.
 
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::{Device, ExecutionError, FloatDType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Error, Result, config::TrainConfig};
 
 /// What computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -45,7 +45,27 @@ pub(crate) fn is_cpu(device: &Device) -> bool {
     device.clone().inner() == Device::flex()
 }
 
+/// What cubecl and its drivers say when memory is full.
+const OUT_OF_MEMORY: [&str; 3] = ["out of device memory", "out-of-memory", "OUT_OF_MEMORY"];
+
+/// An error that a device reported during a step.
+pub(crate) fn failure(error: &ExecutionError, config: &TrainConfig) -> Error {
+    let (device, reason) = (config.device.name(), error.to_string());
+    if OUT_OF_MEMORY.iter().any(|said| reason.contains(said)) {
+        return Error::OutOfMemory { device, images: config.images_per_step(), batch: config.batch };
+    }
+    Error::Device { device, reason }
+}
+
 impl DeviceKind {
+    /// Its name in configuration files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+
     /// The device itself, without gradients.
     ///
     /// # Errors
@@ -68,5 +88,21 @@ impl DeviceKind {
                 found: "\"cuda\"".into(),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_memory_names_a_batch_size_to_try() {
+        let said = |reason: &str| {
+            let error = ExecutionError::WithContext { reason: reason.into() };
+            failure(&error, &TrainConfig { device: DeviceKind::Cuda, ..TrainConfig::default() }).to_string()
+        };
+        let full = said("out of device memory allocating 1073741824 bytes");
+        assert!(full.contains("832 images") && full.contains("try train.batch = 32 instead of 64"), "{full}");
+        assert_eq!(said("unplugged").lines().next(), Some("cuda failed: An error happened during execution"));
     }
 }

@@ -57,6 +57,29 @@ pub enum Error {
         reason: String,
     },
 
+    /// The device ran out of memory.
+    #[error(
+        "a step of {images} images does not fit into the memory of {device}: try train.batch = {} instead of {batch}",
+        (batch / 8 * 4).max(1)
+    )]
+    OutOfMemory {
+        /// The device, as in `train.device`.
+        device: &'static str,
+        /// Images of a step, every view counted.
+        images: usize,
+        /// The batch size it happened with.
+        batch: usize,
+    },
+
+    /// The device failed.
+    #[error("{device} failed: {reason}")]
+    Device {
+        /// The device, as in `train.device`.
+        device: &'static str,
+        /// What its driver says.
+        reason: String,
+    },
+
     /// The loss is no longer a number.
     #[error("training diverged at step {step}: the loss is {loss}; try a lower learning_rate than {learning_rate}")]
     Diverged {

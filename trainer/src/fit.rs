@@ -9,14 +9,14 @@ use std::{
 
 use burn::{
     module::Module,
-    tensor::{Device, Tensor, activation::softmax},
+    tensor::{Device, activation::softmax},
 };
 use models::{ModelSpec, NetworkSpec, TrainingFacts, Weights, durable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    algorithm::{Batch, Method, StepLosses},
+    algorithm::{Batch, Method, StepNumbers},
     augment::StrongAugment,
     checkpoint::{self, Groups, Identity, State},
     config::{NetworkConfig, Optimizer, TrainConfig},
@@ -24,7 +24,7 @@ use crate::{
         LabeledImages, TrainingData,
         loader::{Loader, Sampler},
     },
-    ema,
+    device, ema,
     evaluate::{self, Evaluation},
     metrics::{EvaluationRecord, Log, Record, TrainRecord},
     net::{self, Mode, WideResNet},
@@ -234,7 +234,10 @@ impl<'a> Run<'a> {
             probes.teach(strong, softmax(logits, 1));
         }
 
-        let loss = running.add(&losses, config.images_per_step(), waited, started);
+        let numbers = losses.read().map_err(|error| device::failure(&error, config))?;
+        // The device is done only once its numbers are here.
+        running.add(&numbers, config.images_per_step(), waited, started.elapsed());
+        let loss = numbers.total;
         if !loss.is_finite() {
             return Err(Error::Diverged { step: *step, loss, learning_rate: rate });
         }
@@ -276,24 +279,18 @@ pub(crate) struct RunningMeans {
 }
 
 impl RunningMeans {
-    /// Adds a step that began at `started` and `waited` for its images; returns its total loss.
-    fn add(&mut self, losses: &StepLosses, images: usize, waited: Duration, started: Instant) -> f64 {
-        let number = |tensor: Tensor<1>| tensor.into_scalar::<f64>();
-        let total = number(losses.total.clone());
-        let parts = losses.parts.clone().map(number);
-        let confident = losses.confident.clone().map(number);
+    /// Adds a step that `took` so long, and for a part of it `waited` for its images.
+    fn add(&mut self, numbers: &StepNumbers, images: usize, waited: Duration, took: Duration) {
         self.steps += 1;
-        // The device is done only once its numbers are here.
-        self.seconds += started.elapsed().as_secs_f64();
+        self.seconds += took.as_secs_f64();
         self.waited += waited.as_secs_f64();
         self.images += images;
-        self.total += total;
+        self.total += numbers.total;
         self.parts = Some(match self.parts.take() {
-            Some(sum) => sum.add(parts),
-            None => parts,
+            Some(sum) => sum.add(numbers.parts.clone()),
+            None => numbers.parts.clone(),
         });
-        self.confident = confident.map(|part| part + self.confident.unwrap_or(0.0));
-        total
+        self.confident = numbers.confident.map(|part| part + self.confident.unwrap_or(0.0));
     }
 
     /// The means, and a new beginning.

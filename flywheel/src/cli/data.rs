@@ -32,7 +32,7 @@ Examples:
   flywheel data fetch svhn --folder /data --mirror http://mirror.local/sets")]
 pub(super) struct FetchArgs {
     /// The data set
-    #[arg(value_parser = PossibleValuesParser::new(Set::ALL.map(Set::name)))]
+    #[arg(value_parser = PossibleValuesParser::new(Vec::from_iter(fetched().map(Set::name))))]
     set: String,
     /// Folder for the files; `data.set_folder` of a project
     #[arg(long, default_value = "data")]
@@ -62,6 +62,11 @@ struct Listed {
     file: RemoteFile,
     path: PathBuf,
     present: bool,
+}
+
+/// The sets that have files to fetch.
+fn fetched() -> impl Iterator<Item = Set> {
+    Set::ALL.into_iter().filter(|set| !set.files().is_empty())
 }
 
 pub(super) fn run(command: DataCommand) -> Result<()> {

@@ -48,7 +48,7 @@ impl ProjectData {
         let data = &project.config().data;
         let folder = project.path(&data.set_folder);
         ensure!(
-            folder.is_dir(),
+            set.files().is_empty() || folder.is_dir(),
             "{} is not a folder; `flywheel data fetch {} --folder {0}` makes it",
             folder.display(),
             set.name()

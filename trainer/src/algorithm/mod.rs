@@ -6,7 +6,7 @@ mod mixmatch;
 mod remixmatch;
 mod supervised;
 
-use burn::tensor::Tensor;
+use burn::tensor::{ExecutionError, Tensor, Transaction};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::batch::{Batch, images};
@@ -37,6 +37,35 @@ pub(crate) struct StepLosses {
     pub(crate) confident: Option<Tensor<1>>,
     /// The batch statistics that the running ones follow.
     pub(crate) statistics: Vec<Statistics>,
+}
+
+/// The losses of a step as numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct StepNumbers {
+    pub(crate) total: f64,
+    pub(crate) parts: Losses<f64>,
+    pub(crate) confident: Option<f64>,
+}
+
+impl StepLosses {
+    /// Waits for the device and reads all numbers at once.
+    ///
+    /// # Errors
+    /// What went wrong on the device since it was last waited for.
+    pub(crate) fn read(&self) -> Result<StepNumbers, ExecutionError> {
+        let mut tensors = vec![self.total.clone()];
+        self.parts.clone().map(|loss| tensors.push(loss));
+        tensors.extend(self.confident.clone());
+        let reads = tensors.into_iter().fold(Transaction::default(), Transaction::register);
+        let data = reads.try_execute()?;
+        let mut numbers = data.iter().map(|number| number.iter::<f64>().next().expect("one number"));
+        let mut next = || numbers.next().expect("as many as were asked for");
+        Ok(StepNumbers {
+            total: next(),
+            parts: self.parts.clone().map(|_| next()),
+            confident: self.confident.as_ref().map(|_| next()),
+        })
+    }
 }
 
 impl Method {

@@ -10,7 +10,7 @@ use flate2::read::GzDecoder;
 use models::{LabelSet, Pixels, Preprocessing, preprocess::Color};
 use rand_mt::Mt;
 
-use super::{LabeledImages, split};
+use super::{LabeledImages, sets::SetData, split};
 
 const FILE: &[u8] = include_bytes!("../../data/digits.csv.gz");
 const SIDE: usize = 8;
@@ -57,6 +57,18 @@ pub fn labels() -> LabelSet {
 /// Grey, 8 by 8 pixels.
 pub fn preprocessing() -> Preprocessing {
     Preprocessing { color: Color::Gray, height: SIDE as u32, width: SIDE as u32 }
+}
+
+/// The digits as a data set: the last of the file are for testing.
+pub(super) fn set() -> SetData {
+    let count = LABELED + POOL + FIELD;
+    SetData {
+        labels: labels(),
+        train: ALL.select(&Vec::from_iter(0..count)),
+        unlabeled: Vec::new(),
+        test: ALL.select(&Vec::from_iter(count..ALL.len())),
+        folds: Vec::new(),
+    }
 }
 
 /// Divides the digits: the labeled ones as the papers choose theirs, the others at random.

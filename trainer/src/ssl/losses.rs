@@ -69,12 +69,12 @@ impl<T> Losses<T> {
     }
 
     /// Each loss through `f`.
-    pub(crate) fn map<U>(self, f: impl Fn(T) -> U) -> Losses<U> {
+    pub(crate) fn map<U>(self, mut f: impl FnMut(T) -> U) -> Losses<U> {
         Losses {
             labeled: f(self.labeled),
-            unlabeled: self.unlabeled.map(&f),
-            pre_mixup: self.pre_mixup.map(&f),
-            rotation: self.rotation.map(&f),
+            unlabeled: self.unlabeled.map(&mut f),
+            pre_mixup: self.pre_mixup.map(&mut f),
+            rotation: self.rotation.map(&mut f),
         }
     }
 }

@@ -24,7 +24,7 @@ const TEST: RemoteFile = RemoteFile { name: "test_32x32.mat", base: SVHN, md5: "
 const EXTRA: RemoteFile = RemoteFile { name: "extra_32x32.mat", base: SVHN, md5: "a93ce644f1a588dc4d68dda5feec44a7" };
 
 impl Set {
-    /// Its official files.
+    /// Its official files; none for the digits.
     pub fn files(self) -> &'static [RemoteFile] {
         match self {
             Self::Cifar10 => {
@@ -38,6 +38,7 @@ impl Set {
             Self::Stl10 => {
                 &[RemoteFile { name: "stl10_binary.tar.gz", base: STL, md5: "91f7769df0f17e558f3565bffb0c7dfb" }]
             }
+            Self::Digits => &[],
         }
     }
 }

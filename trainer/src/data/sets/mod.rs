@@ -1,5 +1,5 @@
 //! The papers' data sets, read from their official files: archives as they were downloaded, or what was extracted from
-//! them.
+//! them; and the digits, which need none.
 
 mod catalog;
 mod cifar;
@@ -16,7 +16,7 @@ use models::{LabelSet, Pixels, Preprocessing, preprocess::Color};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LabeledImages, split};
+use super::{LabeledImages, digits, split};
 use crate::Result;
 
 pub use catalog::RemoteFile;
@@ -35,6 +35,8 @@ pub enum Set {
     SvhnExtra,
     /// STL-10 (Coates, Ng and Lee, 2011).
     Stl10,
+    /// The digits of the demo, which are part of the program: the last 457 are for testing.
+    Digits,
 }
 
 /// What a data set's files hold.
@@ -54,7 +56,7 @@ pub struct SetData {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Cifar10, Self::Cifar100, Self::Svhn, Self::SvhnExtra, Self::Stl10];
+    pub const ALL: [Self; 6] = [Self::Cifar10, Self::Cifar100, Self::Svhn, Self::SvhnExtra, Self::Stl10, Self::Digits];
 
     /// Its name in configuration files and on the command line.
     pub fn name(self) -> &'static str {
@@ -64,13 +66,18 @@ impl Set {
             Self::Svhn => "svhn",
             Self::SvhnExtra => "svhn-extra",
             Self::Stl10 => "stl10",
+            Self::Digits => "digits",
         }
     }
 
     /// Size and colour of its images.
     pub fn preprocessing(self) -> Preprocessing {
-        let side = if self == Self::Stl10 { 96 } else { 32 };
-        Preprocessing { color: Color::Rgb, height: side, width: side }
+        let square = |side| Preprocessing { color: Color::Rgb, height: side, width: side };
+        match self {
+            Self::Cifar10 | Self::Cifar100 | Self::Svhn | Self::SvhnExtra => square(32),
+            Self::Stl10 => square(96),
+            Self::Digits => digits::preprocessing(),
+        }
     }
 
     /// Reads the set from a folder that holds its official files, packed or extracted, at any depth.
@@ -84,6 +91,7 @@ impl Set {
             Self::Svhn => svhn::read(folder, false),
             Self::SvhnExtra => svhn::read(folder, true),
             Self::Stl10 => stl10::read(folder),
+            Self::Digits => Ok(digits::set()),
         }
     }
 }

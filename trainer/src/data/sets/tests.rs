@@ -70,6 +70,14 @@ fn stl10_is_read_upright_with_its_folds() -> Result<()> {
 }
 
 #[test]
+fn the_digits_need_no_files() -> Result<()> {
+    let data = Set::Digits.read("nowhere".as_ref())?;
+    assert_eq!((data.train.len(), data.test.len(), data.labels.len()), (1340, 457, 10));
+    assert!(data.train.labels.iter().chain(&data.test.labels).all(|label| *label < 10));
+    Ok(())
+}
+
+#[test]
 fn what_is_missing_or_cut_off_is_an_error_that_names_it() -> Result<()> {
     let folder = tempfile::tempdir().map_err(models::Error::io("create", "a folder".as_ref()))?;
     let said = |set: Set| set.read(folder.path()).err().map(|e| e.to_string()).unwrap_or_default();
