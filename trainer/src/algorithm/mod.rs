@@ -33,7 +33,7 @@ pub(crate) struct StepLosses {
     pub(crate) total: Tensor<1>,
     /// The losses it consists of, unweighted.
     pub(crate) parts: Losses<Tensor<1>>,
-    /// Fraction of the unlabeled images that count, if a method chooses.
+    /// Fraction of the unlabeled images that count, if a method chooses; without gradient.
     pub(crate) confident: Option<Tensor<1>>,
     /// The batch statistics that the running ones follow.
     pub(crate) statistics: Vec<Statistics>,
@@ -53,8 +53,8 @@ impl StepLosses {
     /// # Errors
     /// What went wrong on the device since it was last waited for.
     pub(crate) fn read(&self) -> Result<StepNumbers, ExecutionError> {
-        let mut tensors = vec![self.total.clone()];
-        self.parts.clone().map(|loss| tensors.push(loss));
+        let mut tensors = vec![self.total.clone().inner()];
+        self.parts.clone().map(|loss| tensors.push(loss.inner()));
         tensors.extend(self.confident.clone());
         let reads = tensors.into_iter().fold(Transaction::default(), Transaction::register);
         let data = reads.try_execute()?;
