@@ -58,7 +58,7 @@ pub(crate) fn trained(
 
 #[test]
 fn tract_computes_the_trainers_logits_for_every_shape_of_network() -> TestResult {
-    let network = |depth, width, scales| NetworkConfig { depth, width, scales };
+    let network = |depth, width, scales| NetworkConfig { scales, ..NetworkConfig::wide_resnet(depth, width) };
     let input = |color, height, width| Preprocessing { color, height, width };
     for (network, preprocessing) in [
         (network(10, 1, 3), input(Color::Gray, 8, 8)),
@@ -66,6 +66,8 @@ fn tract_computes_the_trainers_logits_for_every_shape_of_network() -> TestResult
         (network(16, 2, 3), input(Color::Rgb, 33, 20)),
         (network(13, 1, 4), input(Color::Rgb, 24, 24)),
         (network(6, 3, 1), input(Color::Gray, 5, 7)),
+        (NetworkConfig::DEVICE, input(Color::Rgb, 32, 32)),
+        (NetworkConfig::DEVICE_SMALL, input(Color::Gray, 21, 28)),
     ] {
         let weights = trained(network, preprocessing.clone(), 1)?;
         let golden = Classifier::new(&weights, DeviceKind::Cpu)?.golden(&noise(&preprocessing, 4), 4);

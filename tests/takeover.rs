@@ -25,7 +25,7 @@ fn preprocessing() -> Preprocessing {
 
 /// A real bundle: another network for every sequence number.
 fn bundle(folder: &Path, sequence: u64) -> Result<Bundle, Box<dyn std::error::Error>> {
-    let weights = trained(NetworkConfig { depth: 10, width: 1, scales: 3 }, preprocessing(), sequence)?;
+    let weights = trained(NetworkConfig::wide_resnet(10, 1), preprocessing(), sequence)?;
     let golden = Classifier::new(&weights, DeviceKind::Cpu)?.golden(&noise(&preprocessing(), 4), 4);
     let report_card = ReportCard {
         test_images: 0,

@@ -20,11 +20,11 @@ use crate::{
 pub(crate) fn graph(weights: &Weights) -> Result<GraphProto> {
     let network = &weights.spec.network;
     let [channels, height, width] = network.input;
-    let mut graph = GraphBuilder::new(format!("WRN-{}-{}", network.depth, network.width));
+    let mut graph = GraphBuilder::new(network.name());
     initializers(&mut graph, network, weights)?;
 
     let image = graph.input(INPUT, &[1, channels, height, width], "8-bit values u as u * 2/255 - 1, planes by channel");
-    let mut x = convolution(&mut graph, "stem", &Map { value: image, size: [height, width] }, 3, 1);
+    let mut x = convolution(&mut graph, "stem", &Map { value: image, size: [height, width] }, 3, network.stem_stride);
     for spec in network.blocks() {
         x = block(&mut graph, &spec, &x);
     }

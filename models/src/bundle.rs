@@ -298,7 +298,7 @@ mod tests {
             sequence: 7,
             parent: Some(Digest::of(b"parent")),
             created: Timestamp::UNIX_EPOCH,
-            network: NetworkSpec { depth: 10, width: 1, scales: 3, input: preprocessing.shape(), classes: 2 },
+            network: NetworkSpec::wide_resnet(10, 1, preprocessing.shape(), 2).expect("a network"),
             labels: LabelSet::new(["cat", "dog"]).expect("two names"),
             preprocessing,
             calibration: Calibration { temperature: 1.5, thresholds: vec![0.9, 0.8] },

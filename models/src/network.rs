@@ -31,10 +31,17 @@ pub struct NetworkSpec {
     pub width: usize,
     /// Groups of blocks, each but the first at half the resolution: 3, or 4 for STL-10.
     pub scales: usize,
+    /// Stride of the first convolution: 1 in the papers; 2 makes all that follows about four times faster.
+    #[serde(default = "one")]
+    pub stem_stride: usize,
     /// Input shape: channels, height, width.
     pub input: [usize; 3],
     /// Classes.
     pub classes: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// One residual block: two 3x3 convolutions and a shortcut.
@@ -113,7 +120,7 @@ impl NetworkSpec {
     /// # Errors
     /// As [`NetworkSpec::validate`].
     pub fn wide_resnet(depth: usize, width: usize, input: [usize; 3], classes: usize) -> Result<Self> {
-        Self { depth, width, scales: 3, input, classes }.validate()
+        Self { depth, width, scales: 3, stem_stride: 1, input, classes }.validate()
     }
 
     /// The spec itself, if it describes a network.
@@ -121,11 +128,14 @@ impl NetworkSpec {
     /// # Errors
     /// [`Error::Network`] that says which number is wrong and what would do.
     pub fn validate(self) -> Result<Self> {
-        let Self { depth, width, scales, input, classes } = self;
+        let Self { depth, width, scales, stem_stride, input, classes } = self;
         if !(1..=6).contains(&scales) || !(1..=64).contains(&width) {
             return Err(Error::Network(format!(
                 "expected 1 to 6 scales and width 1 to 64, found {scales} and {width}"
             )));
+        }
+        if !(1..=4).contains(&stem_stride) {
+            return Err(Error::Network(format!("expected a stem_stride of 1 to 4, found {stem_stride}")));
         }
         let blocks = self.blocks_per_group();
         if blocks == 0 || depth > 1000 || depth != scales * (2 * blocks + 1) + 1 {
@@ -138,7 +148,7 @@ impl NetworkSpec {
         if !matches!(input[0], 1 | 3) {
             return Err(Error::Network(format!("expected 1 or 3 input channels, found {}", input[0])));
         }
-        let smallest = 1 << (scales - 1);
+        let smallest = stem_stride << (scales - 1);
         if input[1..].iter().any(|side| !(smallest..=4096).contains(side)) {
             return Err(Error::Network(format!(
                 "expected an input of {smallest} to 4096 pixels a side for {scales} scales, found {}x{}",
@@ -149,6 +159,26 @@ impl NetworkSpec {
             return Err(Error::Network(format!("expected at least 2 classes, found {classes}")));
         }
         Ok(self)
+    }
+
+    /// Its name, as `WRN-28-2`.
+    pub fn name(&self) -> String {
+        let Self { depth, width, stem_stride, .. } = self;
+        let stem = if *stem_stride == 1 { String::new() } else { format!(", stem of stride {stem_stride}") };
+        format!("WRN-{depth}-{width}{stem}")
+    }
+
+    /// Multiplications of one image's forward pass, those of the convolutions and the last layer.
+    pub fn multiplications(&self) -> usize {
+        let halved = |size: [usize; 2], stride: usize| size.map(|side| side.div_ceil(stride));
+        let mut size = halved([self.input[1], self.input[2]], self.stem_stride);
+        let mut sum = self.input[0] * STEM_CHANNELS * 9 * size[0] * size[1] + self.features() * self.classes;
+        for block in self.blocks() {
+            size = halved(size, block.stride);
+            let shortcut = if block.has_shortcut_convolution() { block.in_channels } else { 0 };
+            sum += (9 * (block.in_channels + block.out_channels) + shortcut) * block.out_channels * size[0] * size[1];
+        }
+        sum
     }
 
     fn blocks_per_group(&self) -> usize {
@@ -255,7 +285,8 @@ mod tests {
         let wrn_28_2 = NetworkSpec::wide_resnet(28, 2, [3, 32, 32], 10)?;
         assert_eq!(trained(&wrn_28_2.tensors()), 1_469_642);
         assert_eq!(trained(&wrn_28_2.rotation_head()), 516);
-        let wrn_37_2 = NetworkSpec { depth: 37, width: 2, scales: 4, input: [3, 96, 96], classes: 10 }.validate()?;
+        let wrn_37_2 = NetworkSpec { depth: 37, width: 2, scales: 4, stem_stride: 1, input: [3, 96, 96], classes: 10 }
+            .validate()?;
         assert_eq!(trained(&wrn_37_2.tensors()), 5_933_770);
         assert_eq!(trained(&wrn_37_2.rotation_head()), 1_028);
         // 25 batch norms of WRN-28-2: kernels are those of 28 convolutions and one dense layer.
@@ -265,6 +296,18 @@ mod tests {
             let convolutions = network.tensors().iter().filter(|t| t.shape.len() == 4).count();
             assert_eq!(convolutions, expected);
         }
+        Ok(())
+    }
+
+    /// Worked out by hand: the stem; each group's first block, its shortcut; the classifier.
+    #[test]
+    fn counts_multiplications() -> Result<()> {
+        let spec = NetworkSpec { stem_stride: 2, ..NetworkSpec::wide_resnet(10, 2, [3, 32, 32], 10)? };
+        let stem = 16 * 16 * 16 * 27;
+        let first = 16 * 16 * (32 * 16 * 9 + 32 * 32 * 9 + 32 * 16);
+        let second = 8 * 8 * (64 * 32 * 9 + 64 * 64 * 9 + 64 * 32);
+        let third = 4 * 4 * (128 * 64 * 9 + 128 * 128 * 9 + 128 * 64);
+        assert_eq!(spec.multiplications(), stem + first + second + third + 1280);
         Ok(())
     }
 

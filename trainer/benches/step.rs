@@ -38,7 +38,7 @@ fn main() -> Result<()> {
             (Algorithm::FixMatch, 16),
             (Algorithm::ReMixMatch, 32),
         ] {
-            let network = NetworkConfig { depth, width, scales: 3 };
+            let network = NetworkConfig::wide_resnet(depth, width);
             let ours = images_per_second(algorithm, batch, &network, &data)?;
             let peer = match (python, algorithm) {
                 (Some(python), Algorithm::Supervised | Algorithm::ReMixMatch) => {

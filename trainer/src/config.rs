@@ -2,6 +2,7 @@
 
 mod methods;
 
+use models::NetworkSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ pub use crate::{
 };
 
 /// Size of the network; its input comes from the preprocessing, its classes from the labels.
+///
+/// `network = "wrn-28-2"`, of any depth and width, says the same as the table, and so do the names of two networks meant for
+/// devices: "device" and "device-small".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkConfig {
@@ -29,11 +33,54 @@ pub struct NetworkConfig {
     pub width: usize,
     /// Groups of blocks, each but the first at half the resolution. Default 3; the papers use 4 for 96x96 images.
     pub scales: usize,
+    /// Stride of the first convolution. Default 1: the papers; the networks for devices have 2.
+    pub stem_stride: usize,
 }
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        Self { depth: 28, width: 2, scales: 3 }
+        Self::wide_resnet(28, 2)
+    }
+}
+
+impl NetworkConfig {
+    /// The larger of two networks meant for devices: docs/results.md says how they were chosen.
+    pub const DEVICE: Self = Self { stem_stride: 2, ..Self::wide_resnet(10, 4) };
+    /// The smaller one.
+    pub const DEVICE_SMALL: Self = Self { stem_stride: 2, ..Self::wide_resnet(10, 2) };
+
+    /// WRN-`depth`-`width` with three groups.
+    pub const fn wide_resnet(depth: usize, width: usize) -> Self {
+        Self { depth, width, scales: 3, stem_stride: 1 }
+    }
+
+    /// The network called `name`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the names there are.
+    pub fn named(name: &str) -> Result<Self> {
+        let wide_resnet = || {
+            let (depth, width) = name.strip_prefix("wrn-")?.split_once('-')?;
+            Some(Self::wide_resnet(depth.parse().ok()?, width.parse().ok()?))
+        };
+        match name {
+            "device" => Ok(Self::DEVICE),
+            "device-small" => Ok(Self::DEVICE_SMALL),
+            _ => wide_resnet().ok_or_else(|| Error::Config {
+                key: "network",
+                expected: "\"wrn-28-2\" or of another depth and width, \"device\", \"device-small\", or a table".into(),
+                found: format!("{name:?}"),
+            }),
+        }
+    }
+
+    /// The network for `[channels, height, width]` inputs.
+    ///
+    /// # Errors
+    /// [`models::Error::Network`] that says which number is wrong and what would do.
+    pub fn spec(&self, input: [usize; 3], classes: usize) -> Result<NetworkSpec> {
+        let Self { depth, width, scales, stem_stride } = *self;
+        Ok(NetworkSpec { depth, width, scales, stem_stride, input, classes }.validate()?)
     }
 }
 

@@ -58,8 +58,7 @@ impl Deviation {
 /// # Errors
 /// [`crate::Error::Config`] if this build lacks the device; [`models::Error::Network`].
 pub fn check(network: NetworkConfig, device: DeviceKind, precision: Precision) -> Result<Deviation> {
-    let NetworkConfig { depth, width, scales } = network;
-    let spec = NetworkSpec { depth, width, scales, input: [3, SIDE, SIDE], classes: CLASSES }.validate()?;
+    let spec = network.spec([3, SIDE, SIDE], CLASSES)?;
     let expected = compute(&spec, DeviceKind::Cpu, Precision::F32)?;
     let found = compute(&spec, device, precision)?;
     let concatenated = |numbers: &Numbers| numbers.gradients.iter().flat_map(|(_, g)| g.clone()).collect::<Vec<_>>();
@@ -125,7 +124,7 @@ mod tests {
     /// The processor against itself: exact in 32 bits; in bf16 neither exact nor far away.
     #[test]
     fn bf16_convolutions_are_near_and_weights_stay_in_32_bits() -> Result<()> {
-        let network = NetworkConfig { depth: 10, width: 1, scales: 3 };
+        let network = NetworkConfig::wide_resnet(10, 1);
         let same = check(network, DeviceKind::Cpu, Precision::F32)?;
         assert_eq!((same.logits, same.gradient, same.evaluation), (0.0, 0.0, 0.0));
         let half = check(network, DeviceKind::Cpu, Precision::Bf16)?;

@@ -11,7 +11,7 @@ use burn::{
     module::Module,
     tensor::{Device, activation::softmax},
 };
-use models::{ModelSpec, NetworkSpec, TrainingFacts, Weights, durable};
+use models::{ModelSpec, TrainingFacts, Weights, durable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -84,7 +84,6 @@ pub fn fit(
 }
 
 fn model_spec(config: &TrainConfig, network: &NetworkConfig, data: &TrainingData) -> Result<ModelSpec> {
-    let NetworkConfig { depth, width, scales } = *network;
     let input = data.preprocessing.shape();
     if config.has_rotation_loss() && input[1] != input[2] {
         return Err(Error::Config {
@@ -100,7 +99,7 @@ fn model_spec(config: &TrainConfig, network: &NetworkConfig, data: &TrainingData
             found: "none".into(),
         });
     }
-    let network = NetworkSpec { depth, width, scales, input, classes: data.labels.len() }.validate()?;
+    let network = network.spec(input, data.labels.len())?;
     Ok(ModelSpec { network, labels: data.labels.clone(), preprocessing: data.preprocessing.clone() }.validate()?)
 }
 
@@ -321,7 +320,7 @@ mod tests {
         metrics::{self, METRICS_FILE},
     };
 
-    const NETWORK: NetworkConfig = NetworkConfig { depth: 10, width: 1, scales: 3 };
+    const NETWORK: NetworkConfig = NetworkConfig::wide_resnet(10, 1);
 
     fn config(algorithm: Algorithm) -> TrainConfig {
         TrainConfig {

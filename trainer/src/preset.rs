@@ -69,9 +69,9 @@ impl Preset {
             labels,
             network: match set {
                 // MixMatch and its successors: four scales for 96x96 images.
-                "stl10" => NetworkConfig { depth: 37, scales: 4, ..NetworkConfig::default() },
+                "stl10" => NetworkConfig { scales: 4, ..NetworkConfig::wide_resnet(37, 2) },
                 // FixMatch, section 4.1.
-                "cifar100" => NetworkConfig { width: 8, ..NetworkConfig::default() },
+                "cifar100" => NetworkConfig::wide_resnet(28, 8),
                 _ => NetworkConfig::default(),
             },
             train: TrainConfig {

@@ -33,7 +33,7 @@ fn device(name: &str) -> Result<DeviceKind, String> {
 }
 
 pub(super) fn run(args: DoctorArgs) -> Result<()> {
-    let network = NetworkConfig { depth: 16, width: 2, scales: 3 };
+    let network = NetworkConfig::wide_resnet(16, 2);
     let precisions = [Precision::F32, Precision::Bf16];
     let checks: Vec<Deviation> = precisions
         .into_iter()

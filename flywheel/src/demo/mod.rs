@@ -153,7 +153,7 @@ fn project_config(options: &Options) -> ProjectConfig {
             split_seed: 0,
         },
         preprocessing: digits::preprocessing(),
-        network: NetworkConfig { depth: 10, width: 1, scales: 3 },
+        network: NetworkConfig::wide_resnet(10, 1),
         train: TrainConfig {
             seed: u64::from(options.seed),
             steps: options.steps,

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 use trainer::{
-    config::{Algorithm, TrainConfig},
+    config::{Algorithm, NetworkConfig, TrainConfig},
     data::sets::Set,
     preset::Preset,
 };
@@ -35,6 +35,10 @@ pub(super) fn resolve(text: &str, algorithm: Option<Algorithm>) -> Result<Table>
             base.insert("train".into(), Value::try_from(train)?);
         }
         None => _ = base.insert("train".into(), Value::try_from(TrainConfig::of(algorithm))?),
+    }
+    if let Some(Value::String(name)) = file.get("network") {
+        let network = NetworkConfig::named(name)?;
+        file.insert("network".into(), Value::try_from(network)?);
     }
     lay_over(&mut base, file);
     if let Some(set) = base.get("data").and_then(|data| data.get("set")) {
@@ -72,6 +76,13 @@ mod tests {
         assert_eq!(at(&table, "train.learning_rate"), Some(&0.03.into()));
         assert_eq!(at(&table, "data.set"), Some(&"svhn".into()));
         assert_eq!(at(&table, "preprocessing.height"), Some(&32.into()));
+        assert_eq!(at(&table, "network.depth"), Some(&28.into()));
+        let table = resolve("network = 'device-small'", None)?;
+        assert_eq!(
+            (at(&table, "network.depth"), at(&table, "network.stem_stride")),
+            (Some(&10.into()), Some(&2.into()))
+        );
+        assert!(resolve("network = 'wrn-28'", None).is_err_and(|e| e.to_string().contains("wrn-28-2")));
         let table = resolve(text, Some(Algorithm::ReMixMatch))?;
         assert_eq!(at(&table, "train.learning_rate"), Some(&0.002.into()));
         assert_eq!(at(&table, "train.remixmatch.strong_views"), Some(&1.into()));

@@ -44,7 +44,7 @@ struct Block {
 impl WideResNet {
     /// A network with fresh weights.
     pub(crate) fn new(spec: &NetworkSpec, random: &mut Stream, device: &Device) -> Self {
-        let stem = Convolution::new(spec.input[0], STEM_CHANNELS, 3, 1, random, device);
+        let stem = Convolution::new(spec.input[0], STEM_CHANNELS, 3, spec.stem_stride, random, device);
         let blocks = spec.blocks();
         let groups = blocks
             .chunks(blocks.len() / spec.scales)
