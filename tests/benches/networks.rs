@@ -1,6 +1,6 @@
 //! What tract needs for one image, network by network, on one thread: how the networks for devices were chosen.
 //!
-//! `cargo bench -p tests --bench networks`
+//! `cargo bench --workspace --bench networks`
 
 use std::{
     error::Error,

@@ -1,7 +1,7 @@
 //! Augmentation of one 32x32 colour image on one core.
 //!
 //! ```sh
-//! cargo bench -p trainer --bench augment
+//! cargo bench --workspace --bench augment
 //! python3 benches/pillow.py    # the same operations in Pillow
 //! ```
 

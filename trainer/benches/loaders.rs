@@ -1,7 +1,7 @@
 //! How fast data sets are read: images a second of the binary CIFAR files, packed and extracted.
 //!
 //! ```sh
-//! cargo bench -p trainer --bench loaders
+//! cargo bench --workspace --bench loaders
 //! ```
 
 use std::{fs, path::Path, time::Instant};

@@ -1,8 +1,8 @@
 //! How many images a second each method trains on, and how many PyTorch does on the same machine.
 //!
 //! ```sh
-//! cargo bench -p trainer --bench step                               # this trainer alone
-//! cargo bench -p trainer --bench step -- --python venv/bin/python3  # beside PyTorch, in turn, with ratios
+//! cargo bench --workspace --bench step                # this trainer alone
+//! cargo bench --workspace --bench step -- --python venv/bin/python3  # beside PyTorch, in turn, with ratios
 //! ```
 //!
 //! A line is the median over the steps after the first two, of whole runs through [`trainer::fit()`]: drawing,
