@@ -85,7 +85,8 @@ fn difference(path: &str, was: &toml::Value, is: &toml::Value) -> Option<String>
 pub(crate) struct State {
     pub(crate) identity: Identity,
     pub(crate) step: u64,
-    pub(crate) method: Method,
+    /// The method of each replica.
+    pub(crate) methods: Vec<Method>,
     /// Strong augmentation with what it has learned by this step.
     pub(crate) strong: StrongAugment,
     /// What the next step's images are drawn from.
@@ -111,11 +112,11 @@ pub(crate) fn write(path: &Path, state: &State, groups: &Groups) -> Result<()> {
     Ok(durable::write(path, &bytes)?)
 }
 
-/// Reads a checkpoint.
+/// Reads a checkpoint. Its tensors are the processor's.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] or [`models::Error::Io`].
-pub(crate) fn read(path: &Path, device: &Device) -> Result<(State, Groups)> {
+pub(crate) fn read(path: &Path) -> Result<(State, Groups)> {
     let malformed = |e: &dyn std::fmt::Display| Error::Checkpoint { path: path.to_owned(), reason: e.to_string() };
     let bytes = fs::read(path).map_err(models::Error::io("read", path))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(&e))?;
@@ -130,7 +131,7 @@ pub(crate) fn read(path: &Path, device: &Device) -> Result<(State, Groups)> {
         }
         let (group, name) = name.split_once('.').ok_or_else(|| malformed(&format!("unexpected tensor {name:?}")))?;
         let tensors = groups.get_mut(group).ok_or_else(|| malformed(&format!("unexpected group {group:?}")))?;
-        tensors.insert(name.to_owned(), Tensor::from_floats(f32_values(view.data()).as_slice(), device));
+        tensors.insert(name.to_owned(), Tensor::from_floats(f32_values(view.data()).as_slice(), &Device::flex()));
     }
     Ok((state, groups))
 }

@@ -2,6 +2,7 @@
 
 mod methods;
 
+use burn::tensor::Device;
 use models::NetworkSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,9 @@ pub struct TrainConfig {
     pub algorithm: Algorithm,
     /// What computes: "cpu" or "cuda".
     pub device: DeviceKind,
+    /// Indices of the devices that share every batch. Default `[0]`. `[0, 1]` trains on two GPUs of this host; on the
+    /// processor, as many replicas divide its cores.
+    pub devices: Vec<usize>,
     /// What convolutions are computed in while training: "auto", "f32" or "bf16".
     pub precision: Precision,
     /// Root seed of all randomness.
@@ -176,6 +180,7 @@ impl Default for TrainConfig {
         Self {
             algorithm: Algorithm::default(),
             device: DeviceKind::default(),
+            devices: vec![0],
             precision: Precision::default(),
             seed: 1,
             steps: 1 << 20,
@@ -234,9 +239,19 @@ impl TrainConfig {
         for (key, value) in counts {
             check(key, value > 0, "a positive number", value)?;
         }
+        let distinct = (1..self.devices.len()).all(|i| !self.devices[..i].contains(&self.devices[i]));
+        let is_set = distinct && !self.devices.is_empty();
+        check("train.devices", is_set, "at least one index, and none twice", format!("{:?}", self.devices))?;
         if self.has_rotation_loss() {
             check("train.batch", self.batch.is_multiple_of(4), "a multiple of 4, for the rotation loss", self.batch)?;
         }
+        let unit = self.batch_unit();
+        check(
+            "train.batch",
+            self.batch.is_multiple_of(unit),
+            &format!("a multiple of {unit}, as train.devices share it"),
+            self.batch,
+        )?;
         check("train.weak.shift", self.weak.shift < 1024, "less than 1024 pixels", self.weak.shift)?;
         positive("train.learning_rate", self.learning_rate)?;
         weight("train.weight_decay", self.weight_decay)?;
@@ -249,6 +264,25 @@ impl TrainConfig {
         self.remixmatch.validate()?;
         self.fixmatch.validate()?;
         Ok(self)
+    }
+
+    /// The learning rate of the step after so many.
+    pub(crate) fn learning_rate_after(&self, done: u64) -> f64 {
+        self.learning_rate * self.schedule.factor(done, self.steps)
+    }
+
+    /// What the batch has to be a multiple of: every device gets an equal part, of which a rotation loss needs a
+    /// multiple of four.
+    pub(crate) fn batch_unit(&self) -> usize {
+        self.devices.len() * if self.has_rotation_loss() { 4 } else { 1 }
+    }
+
+    /// The devices themselves, without gradients.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if one is not there.
+    pub(crate) fn open_devices(&self) -> Result<Vec<Device>> {
+        self.devices.iter().map(|&index| self.device.open(index)).collect()
     }
 
     /// Whether images are turned, and so have to be square.

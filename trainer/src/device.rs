@@ -52,7 +52,9 @@ const OUT_OF_MEMORY: [&str; 3] = ["out of device memory", "out-of-memory", "OUT_
 pub(crate) fn failure(error: &ExecutionError, config: &TrainConfig) -> Error {
     let (device, reason) = (config.device.name(), error.to_string());
     if OUT_OF_MEMORY.iter().any(|said| reason.contains(said)) {
-        return Error::OutOfMemory { device, images: config.images_per_step(), batch: config.batch };
+        let unit = config.batch_unit();
+        let smaller = (config.batch / 2 / unit).max(1) * unit;
+        return Error::OutOfMemory { device, images: config.images_per_step(), batch: config.batch, smaller };
     }
     Error::Device { device, reason }
 }
@@ -66,29 +68,40 @@ impl DeviceKind {
         }
     }
 
-    /// The device itself, without gradients.
+    /// The device of that index, without gradients. There is one processor: any index is its.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] if this build lacks the backend.
-    pub(crate) fn open(self) -> Result<Device> {
+    /// [`crate::Error::Config`] if this build lacks the backend, or this machine the device.
+    pub(crate) fn open(self, index: usize) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::flex()),
-            #[cfg(feature = "cuda")]
-            Self::Cuda => {
-                use cubecl_cuda::compiler::CudaBackend;
-
-                // The other compiler is not in this build: trainer/cubecl-llvm stands in for it.
-                assert_eq!(CudaBackend::default(), CudaBackend::Cpp, "cubecl-cuda was built without its feature `cpp`");
-                Ok(Device::cuda(0))
-            }
-            #[cfg(not(feature = "cuda"))]
-            Self::Cuda => Err(crate::Error::Config {
-                key: "train.device",
-                expected: "\"cpu\", or a build with `--features cuda`".into(),
-                found: "\"cuda\"".into(),
-            }),
+            Self::Cuda => cuda(index),
         }
     }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(index: usize) -> Result<Device> {
+    use burn::tensor::DeviceType;
+    use cubecl_cuda::compiler::CudaBackend;
+
+    // The other compiler is not in this build: trainer/cubecl-llvm stands in for it.
+    assert_eq!(CudaBackend::default(), CudaBackend::Cpp, "cubecl-cuda was built without its feature `cpp`");
+    let count = Device::enumerate(DeviceType::Cuda).into_vec().len();
+    if index >= count {
+        let expected = format!("indices, from 0, of the {count} CUDA devices that this machine has");
+        return Err(Error::Config { key: "train.devices", expected, found: index.to_string() });
+    }
+    Ok(Device::cuda(index))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize) -> Result<Device> {
+    Err(Error::Config {
+        key: "train.device",
+        expected: "\"cpu\", or a build with `--features cuda`".into(),
+        found: "\"cuda\"".into(),
+    })
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ struct Numbers {
 }
 
 fn compute(spec: &NetworkSpec, kind: DeviceKind, precision: Precision) -> Result<Numbers> {
-    let device = kind.open()?;
+    let device = kind.open(0)?;
     let random = &mut random::stream(1, "doctor");
     let fresh = WideResNet::new(spec, random, &device);
     let mut normal = |shape: &[usize]| {

@@ -59,8 +59,7 @@ pub enum Error {
 
     /// The device ran out of memory.
     #[error(
-        "a step of {images} images does not fit into the memory of {device}: try train.batch = {} instead of {batch}",
-        (batch / 8 * 4).max(1)
+        "a step of {images} images does not fit into the memory of {device}: try train.batch = {smaller} instead of {batch}"
     )]
     OutOfMemory {
         /// The device, as in `train.device`.
@@ -69,6 +68,8 @@ pub enum Error {
         images: usize,
         /// The batch size it happened with.
         batch: usize,
+        /// The batch size to try.
+        smaller: usize,
     },
 
     /// The device failed.

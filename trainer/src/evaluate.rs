@@ -31,7 +31,7 @@ impl Classifier {
     /// # Errors
     /// [`crate::Error::Config`] if this build lacks the device.
     pub fn new(weights: &Weights, device: DeviceKind) -> Result<Self> {
-        let device = device.open()?;
+        let device = device.open(0)?;
         let fresh = WideResNet::new(&weights.spec.network, &mut random::stream(0, "overwritten"), &device);
         let tensor = |values: &Vec<f32>| Tensor::from_floats(values.as_slice(), &device);
         let tensors = weights.tensors.iter().map(|(name, values)| (name.clone(), tensor(values))).collect();

@@ -7,29 +7,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use burn::{
-    module::Module,
-    tensor::{Device, activation::softmax},
-};
 use models::{ModelSpec, TrainingFacts, Weights, durable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    algorithm::{Batch, Method, StepNumbers},
+    algorithm::{Method, StepNumbers},
     augment::StrongAugment,
     checkpoint::{self, Groups, Identity, State},
-    config::{NetworkConfig, Optimizer, TrainConfig},
+    config::{NetworkConfig, TrainConfig},
     data::{
         LabeledImages, TrainingData,
         loader::{Loader, Sampler},
     },
-    device, ema,
     evaluate::{self, Evaluation},
     metrics::{EvaluationRecord, Log, Record, TrainRecord},
-    net::{self, Mode, WideResNet},
-    optimizer::{self, Moments},
-    random,
+    net,
+    parallel::{Learned, Replica, Replicas},
     ssl::losses::Losses,
 };
 
@@ -107,12 +101,9 @@ fn model_spec(config: &TrainConfig, network: &NetworkConfig, data: &TrainingData
 struct Run<'a> {
     spec: ModelSpec,
     data: &'a TrainingData,
-    network: WideResNet,
-    ema: WideResNet,
-    moments: Moments,
+    replicas: Replicas,
     loader: Loader,
     state: State,
-    device: Device,
 }
 
 impl<'a> Run<'a> {
@@ -128,11 +119,9 @@ impl<'a> Run<'a> {
         'a: 'scope,
     {
         let config = identity.train.clone();
-        let device = config.device.open()?;
-        let fresh = WideResNet::new(&spec.network, &mut random::stream(config.seed, "weights"), &device);
         let path = folder.join(CHECKPOINT_FILE);
-        let (state, mut groups) = if path.exists() {
-            let (state, groups) = checkpoint::read(&path, &device)?;
+        let (state, groups) = if path.exists() {
+            let (state, groups) = checkpoint::read(&path)?;
             if let Some(difference) = state.identity.difference(&identity)? {
                 return Err(Error::OtherRun { folder: folder.to_owned(), difference });
             }
@@ -142,7 +131,7 @@ impl<'a> Run<'a> {
         } else {
             let state = State {
                 step: 0,
-                method: Method::new(&config, data.labels.len()),
+                methods: Replicas::methods(&config, data.labels.len()),
                 strong: StrongAugment::new(&config),
                 sampler: Sampler::new(Method::recipe(&config), &config, data),
                 running: RunningMeans::default(),
@@ -151,18 +140,12 @@ impl<'a> Run<'a> {
             (state, Groups::new())
         };
         state.identity.write_config(&folder.join(CONFIG_FILE))?;
-        let mut group = |name| groups.remove(name).unwrap_or_default();
-        // The EMA model stays in 32 bits: what is measured is what devices compute.
-        let network = fresh.clone().computing_in(config.precision.cast(config.device)).train();
         Ok(Self {
-            network: net::load(network, group(checkpoint::NETWORK)),
-            ema: net::load(fresh, group(checkpoint::EMA)),
-            moments: Moments { mean: group(checkpoint::MEAN), square: group(checkpoint::SQUARE) },
+            replicas: Replicas::open(&config, &spec.network, &groups)?,
             loader: Loader::start(scope, data, state.sampler.clone()),
             spec,
             data,
             state,
-            device,
         })
     }
 
@@ -198,54 +181,35 @@ impl<'a> Run<'a> {
             steps: config.steps,
             seed: config.seed,
         };
-        let weights = evaluate::weights(&self.ema, &self.spec, training);
+        let weights = evaluate::weights(&self.replicas.first().ema, &self.spec, training);
         weights.write(&folder.join(MODEL_FILE))?;
         Ok(Outcome::Finished(weights))
     }
 
-    /// One optimiser step, in the order of the specification. Returns the number of steps done.
+    /// Returns the number of steps done.
     fn step(&mut self) -> Result<u64> {
         let started = Instant::now();
-        let State { identity, step, method, strong, running, .. } = &mut self.state;
+        let State { identity, step, methods, strong, running, .. } = &mut self.state;
         let config = &identity.train;
         let drawn = self.loader.next(strong);
         let waited = started.elapsed();
-        let network = &self.spec.network;
-        let batch = Batch::new(drawn, &Method::recipe(config), network.input, network.classes, &self.device);
-
-        let losses = method.losses(&self.network, &batch, *step);
-        let gradients = net::gradients(&self.network, &losses.total.backward());
-        let rate = config.learning_rate * config.schedule.factor(*step, config.steps);
-        *step += 1;
-
-        let network = self.network.clone().follow(losses.statistics.clone(), config.norm_rate);
-        let mut weights = net::tensors(&network);
-        self.moments.step(config, &mut weights, gradients, rate, *step);
-        let mut average = net::tensors(&self.ema);
-        ema::follow(&mut average, &weights, config.ema_decay);
-        if config.optimizer == Optimizer::Adam {
-            optimizer::decay(&mut weights, rate, config.weight_decay);
+        let Learned { numbers, probed } = self.replicas.step(&self.spec.network, methods, *step, drawn)?;
+        for (policy, match_) in probed {
+            strong.update(&policy, match_);
         }
-        self.network = net::load(network, weights);
-        self.ema = net::load(self.ema.clone(), average);
-        if let Some(probes) = batch.probes() {
-            let logits = self.ema.logits(probes.images.clone(), &mut Mode::Evaluate);
-            probes.teach(strong, softmax(logits, 1));
-        }
-
-        let numbers = losses.read().map_err(|error| device::failure(&error, config))?;
-        // The device is done only once its numbers are here.
         running.add(&numbers, config.images_per_step(), waited, started.elapsed());
+        *step += 1;
         let loss = numbers.total;
         if !loss.is_finite() {
-            return Err(Error::Diverged { step: *step, loss, learning_rate: rate });
+            let learning_rate = config.learning_rate_after(*step - 1);
+            return Err(Error::Diverged { step: *step, loss, learning_rate });
         }
         Ok(*step)
     }
 
     fn evaluate(&self) -> EvaluationRecord {
-        let evaluate =
-            |set: &LabeledImages| Evaluation::of(&evaluate::logits(&self.ema, &set.images, &self.device), &set.labels);
+        let Replica { ema, device, .. } = self.replicas.first();
+        let evaluate = |set: &LabeledImages| Evaluation::of(&evaluate::logits(ema, &set.images, device), &set.labels);
         EvaluationRecord {
             step: self.state.step,
             test: (!self.data.test.is_empty()).then(|| evaluate(&self.data.test)),
@@ -254,11 +218,12 @@ impl<'a> Run<'a> {
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
+        let Replica { network, ema, moments, .. } = self.replicas.first();
         let groups = Groups::from([
-            (checkpoint::NETWORK, net::tensors(&self.network)),
-            (checkpoint::EMA, net::tensors(&self.ema)),
-            (checkpoint::MEAN, self.moments.mean.clone()),
-            (checkpoint::SQUARE, self.moments.square.clone()),
+            (checkpoint::NETWORK, net::tensors(network)),
+            (checkpoint::EMA, net::tensors(ema)),
+            (checkpoint::MEAN, moments.mean.clone()),
+            (checkpoint::SQUARE, moments.square.clone()),
         ]);
         let state = State { sampler: self.loader.sampler().clone(), ..self.state.clone() };
         checkpoint::write(&folder.join(CHECKPOINT_FILE), &state, &groups)
@@ -370,8 +335,9 @@ mod tests {
 
     #[test]
     fn stopped_or_killed_and_resumed_equals_uninterrupted() {
-        for algorithm in Algorithm::ALL {
-            let config = config(algorithm);
+        let shared = TrainConfig { devices: vec![0, 1], ..config(Algorithm::ReMixMatch) };
+        for config in Algorithm::ALL.map(config).into_iter().chain([shared]) {
+            let (algorithm, replicas) = (config.algorithm, config.devices.len());
             let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a folder")).collect();
             let [whole, stopped, killed] = [0, 1, 2].map(|i| folders[i].path());
             assert!(matches!(run(&config, whole, u64::MAX), Ok(Outcome::Finished(_))));
@@ -379,7 +345,7 @@ mod tests {
             // Stopped after step 3, which is no multiple of the checkpoint interval.
             assert!(matches!(run(&config, stopped, 3), Ok(Outcome::Stopped(3))));
             assert!(matches!(run(&config, stopped, u64::MAX), Ok(Outcome::Finished(_))));
-            assert!(left(stopped) == left(whole), "{algorithm:?}: a stopped run ended elsewhere");
+            assert!(left(stopped) == left(whole), "{algorithm:?}, {replicas}: a stopped run ended elsewhere");
 
             // Killed between two checkpoints: the log is ahead of the checkpoint, and its last line is torn.
             assert!(matches!(run(&config, killed, 4), Ok(Outcome::Stopped(4))));
@@ -389,7 +355,7 @@ mod tests {
             let log = std::fs::read_to_string(killed.join(METRICS_FILE)).expect("a log");
             std::fs::write(killed.join(METRICS_FILE), log + "{\"kind\":\"tra").expect("written");
             assert!(matches!(run(&config, killed, u64::MAX), Ok(Outcome::Finished(_))));
-            assert!(left(killed) == left(whole), "{algorithm:?}: a killed run ended elsewhere");
+            assert!(left(killed) == left(whole), "{algorithm:?}, {replicas}: a killed run ended elsewhere");
         }
     }
 
@@ -423,6 +389,8 @@ mod tests {
         assert!(fit(&|_, data| data.unlabeled.clear()).contains("unlabeled images: expected at least one"));
         assert!(fit(&|_, data| data.labeled = data.labeled.select(&[0])).contains("at least one of class"));
         assert!(fit(&|_, data| data.unlabeled[3].width = 7).contains("8x7"));
+        assert!(fit(&|config, _| (config.batch, config.devices) = (12, vec![0, 1])).contains("a multiple of 8"));
+        assert!(fit(&|config, _| config.devices = vec![1, 1]).contains("none twice"));
         assert!(fit(&|config, _| config.batch = 6).contains("train.batch = 6: expected a multiple of 4"));
         let wide = |_: &mut TrainConfig, data: &mut TrainingData| {
             data.preprocessing.width = 16;

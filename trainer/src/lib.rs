@@ -34,6 +34,7 @@
 //! | `ssl` | guessed labels, pseudo-labels, alignment, sharpening, mixup, losses, ramp: tensors in and out |
 //! | `algorithm` | one training step of each method |
 //! | `optimizer`, `ema` | what turns gradients into weights |
+//! | `parallel` | the replicas of a step, one a device |
 //! | [`doctor`] | whether a device computes what the processor computes |
 //! | [`mod@fit`], [`evaluate`], `checkpoint`, [`metrics`] | the loop, its measurements, its memory |
 //!
@@ -54,6 +55,7 @@ pub mod fit;
 pub mod metrics;
 mod net;
 mod optimizer;
+mod parallel;
 pub mod preset;
 pub mod random;
 mod ssl;

@@ -1,8 +1,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
-use models::Pixels;
+use models::{NetworkSpec, Pixels};
 
 use crate::{
-    augment::{StrongAugment, ct_augment::Policy},
+    augment::ct_augment::Policy,
     data::loader::{Drawn, Recipe},
     net::numbers,
     ssl::losses::one_hot,
@@ -26,8 +26,9 @@ pub(crate) struct Probes {
 }
 
 impl Batch {
-    /// Takes drawn images of `shape`, channels, height and width, to a device.
-    pub(crate) fn new(drawn: Drawn, recipe: &Recipe, shape: [usize; 3], classes: usize, device: &Device) -> Self {
+    /// Takes the images that were drawn for a network to a device.
+    pub(crate) fn new(drawn: Drawn, recipe: &Recipe, network: &NetworkSpec, device: &Device) -> Self {
+        let NetworkSpec { input: shape, classes, .. } = *network;
         let Drawn { images, labels, probes, policies } = drawn;
         let upload = |values: Vec<f32>| {
             let rows = values.len() / shape.iter().product::<usize>();
@@ -82,16 +83,15 @@ impl Batch {
 }
 
 impl Probes {
-    /// Strong augmentation learns from the probabilities that the EMA model gives the probes' labels.
+    /// The policies, and what `probs` say of their images' labels.
     ///
     /// # Shapes
     /// `probs`: `[batch, class]`.
-    pub(crate) fn teach(&self, strong: &mut StrongAugment, probs: Tensor<2>) {
+    pub(crate) fn judge(self, probs: Tensor<2>) -> Vec<(Policy, f64)> {
         let classes = probs.dims()[1];
         let probs = numbers(probs);
-        for (row, (label, policy)) in self.labels.iter().zip(&self.policies).enumerate() {
-            strong.update(policy, probs[row * classes + label]);
-        }
+        let of_label = self.labels.iter().enumerate().map(|(row, label)| probs[row * classes + label]);
+        self.policies.into_iter().zip(of_label).collect()
     }
 }
 

@@ -68,6 +68,19 @@ impl StepLosses {
     }
 }
 
+impl StepNumbers {
+    /// The means over equal parts of a step.
+    pub(crate) fn mean(parts: &[Self]) -> Self {
+        let mean = |sum: f64| sum / parts.len() as f64;
+        let losses = parts.iter().map(|part| part.parts.clone()).reduce(Losses::add);
+        Self {
+            total: mean(parts.iter().map(|part| part.total).sum()),
+            parts: losses.unwrap_or_default().map(mean),
+            confident: parts.iter().map(|part| part.confident).sum::<Option<f64>>().map(mean),
+        }
+    }
+}
+
 impl Method {
     /// The configured method at its first step, for so many classes.
     pub(crate) fn new(config: &TrainConfig, classes: usize) -> Self {

@@ -1,6 +1,8 @@
 //! Draws and augments the images of a step on all cores, one step ahead of the device.
 
 use std::{
+    iter,
+    ops::Range,
     sync::mpsc::{Receiver, Sender, channel},
     thread::Scope,
 };
@@ -49,6 +51,33 @@ pub(crate) struct Drawn {
     pub(crate) probes: Vec<f32>,
     /// Those policies.
     pub(crate) policies: Vec<Policy>,
+}
+
+impl Drawn {
+    /// Equal parts, each drawn as `part` says.
+    pub(crate) fn split(self, part: &Recipe, count: usize) -> Vec<Self> {
+        let batches = || iter::once(part.batch).chain(part.unlabeled.iter().map(|_| part.unlabeled_batch));
+        let length = self.images.len() / (count * batches().sum::<usize>());
+        let rows = |values: &[f32], rows: Range<usize>| values[rows.start * length..rows.end * length].to_vec();
+        let of = |index: usize| {
+            let mut start = 0;
+            let mut images = Vec::with_capacity(self.images.len() / count);
+            for size in batches() {
+                let first = start + index * size;
+                images.extend(rows(&self.images, first..first + size));
+                start += count * size;
+            }
+            let labeled = index * part.batch..(index + 1) * part.batch;
+            let is_probed = !self.policies.is_empty();
+            Self {
+                images,
+                labels: self.labels[labeled.clone()].to_vec(),
+                probes: if is_probed { rows(&self.probes, labeled.clone()) } else { Vec::new() },
+                policies: if is_probed { self.policies[labeled].to_vec() } else { Vec::new() },
+            }
+        };
+        (0..count).map(of).collect()
+    }
 }
 
 /// The state that a step's images are drawn from.
