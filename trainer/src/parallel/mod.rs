@@ -144,7 +144,7 @@ mod tests {
         let (replicas, learned) = step(&both, drawn.clone());
         let parts = drawn.split(&replicas.part, 2);
         let [(first, one), (second, other)] = [0, 1].map(|i| step(&alone, parts[i].clone()));
-        assert_eq!(values(&replicas.replicas[0]), values(&replicas.replicas[1]), "replicas drift apart");
+        assert!(values(&replicas.replicas[0]) == values(&replicas.replicas[1]), "replicas drift apart");
         assert_eq!(learned.probed.len(), 8);
         assert_eq!(learned.numbers.total, (one.numbers.total + other.numbers.total) / 2.0);
         let (first, second) = (values(first.first()), values(second.first()));
