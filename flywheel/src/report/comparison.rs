@@ -8,20 +8,22 @@ use super::{
     page::STYLE,
 };
 
-/// The chart as an SVG document that follows the reader's light or dark setting; each line ends with its name.
+/// The chart as an SVG document that follows the reader's light or dark setting. Its key is at the bottom right, which
+/// rising lines leave free, the highest end first.
 pub fn comparison_svg(curves: &[Curve]) -> String {
     let points = |curve: &Curve| curve.points.iter().map(|&(step, value)| (step as f64, value)).collect::<Vec<_>>();
     let last_step = curves.iter().flat_map(points).map(|(step, _)| step).fold(1.0, f64::max);
-    let mut marks = Vec::new();
-    for (place, curve) in curves.iter().enumerate() {
-        let points = points(curve);
-        if let Some(&(step, value)) = points.last() {
-            let at = (step - 0.1 * last_step, value);
-            marks.push(Mark::Text { at, text: curve.name.clone(), above: 8 });
-        }
-        marks.push(Mark::Line { ink: Ink::series(place), points, width: 2 });
-    }
     let range = fraction_range(curves.iter().flat_map(|curve| &curve.points).map(|(_, value)| *value));
+    let line = |ink, points| Mark::Line { ink, points, width: 2 };
+    let mut inked: Vec<(Ink, &Curve)> = (0..).map(Ink::series).zip(curves).collect();
+    let mut marks: Vec<Mark> = inked.iter().map(|(ink, curve)| line(*ink, points(curve))).collect();
+    let end = |curve: &Curve| curve.points.last().map_or(f64::NAN, |(_, value)| *value);
+    inked.sort_by(|(_, a), (_, b)| end(a).total_cmp(&end(b)));
+    for (place, (ink, curve)) in inked.into_iter().enumerate() {
+        let y = range.start + (0.06 + 0.08 * place as f64) * (range.end - range.start);
+        marks.push(line(ink, vec![(0.62 * last_step, y), (0.72 * last_step, y)]));
+        marks.push(Mark::Text { at: (0.86 * last_step, y), text: curve.name.clone(), above: 0 });
+    }
     let chart = Chart {
         x: Axis { range: 0.0..last_step, ticks: None, format: short },
         x_name: "step",
