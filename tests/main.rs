@@ -1,5 +1,7 @@
 //! Cross-crate truth: what no crate can promise alone.
 
+mod c_interface;
+mod interop;
 mod layering;
 mod parity;
 mod takeover;

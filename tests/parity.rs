@@ -1,9 +1,16 @@
-//! What the trainer computes, tract computes: for every shape of network, on the very bytes that devices get.
+//! What the trainer computes, tract computes, and ONNX Runtime if `ORT_DYLIB_PATH` names one: for every shape of network, on
+//! the very bytes that devices get.
 
 use std::sync::atomic::AtomicBool;
 
-use edge_runtime::Engine;
-use models::{LabelSet, Pixels, Preprocessing, Weights, preprocess::Color, tolerance::CROSS_ENGINE};
+use edge_runtime::{Engine, engine::Backend};
+use exporter::OnnxOptions;
+use models::{
+    LabelSet, Pixels, Preprocessing, Weights,
+    preprocess::{Color, InputLayout, InputSpec},
+    tolerance::CROSS_ENGINE,
+    weights::Storage,
+};
 use trainer::{
     Classifier, Outcome,
     config::{Algorithm, NetworkConfig, TrainConfig},
@@ -57,7 +64,8 @@ pub(crate) fn trained(
 }
 
 #[test]
-fn tract_computes_the_trainers_logits_for_every_shape_of_network() -> TestResult {
+fn engines_compute_the_trainers_logits_for_every_shape_of_network() -> TestResult {
+    let library = std::env::var_os("ORT_DYLIB_PATH").map(std::path::PathBuf::from);
     let network = |depth, width, scales| NetworkConfig { scales, ..NetworkConfig::wide_resnet(depth, width) };
     let input = |color, height, width| Preprocessing { color, height, width };
     for (network, preprocessing) in [
@@ -70,13 +78,29 @@ fn tract_computes_the_trainers_logits_for_every_shape_of_network() -> TestResult
         (NetworkConfig::DEVICE_SMALL, input(Color::Gray, 21, 28)),
     ] {
         let weights = trained(network, preprocessing.clone(), 1)?;
-        let golden = Classifier::new(&weights, DeviceKind::Cpu)?.golden(&noise(&preprocessing, 4), 4);
-        let engine = Engine::from_bytes(&exporter::to_onnx(&weights)?, weights.spec.network.input)?;
-        let parity = exporter::parity(&golden, |input| engine.logits(input))
-            .map_err(|e| format!("{network:?} on {preprocessing:?}: {e}"))?;
-        assert!(parity.max_abs_diff <= CROSS_ENGINE.bound, "{network:?}: {parity:?}");
-        // Not the trivial agreement of constants.
-        assert!(golden.logits[0] != golden.logits[1]);
+        for (layout, storage) in
+            [(InputLayout::F32, Storage::F32), (InputLayout::Rgb8, Storage::F16), (InputLayout::F32, Storage::Int8)]
+        {
+            let onnx = exporter::to_onnx(
+                &weights,
+                &OnnxOptions { input: layout, weights: storage, ..OnnxOptions::default() },
+            )?;
+            let golden = exporter::rounded(&weights, storage);
+            let golden = Classifier::new(&golden, DeviceKind::Cpu)?.golden(&noise(&preprocessing, 4), 4);
+            let input = InputSpec { layout, shape: weights.spec.network.input };
+            // Not the trivial agreement of constants.
+            assert!(golden.logits[0] != golden.logits[1]);
+            for backend in [Some(Backend::Tract), library.as_deref().map(Backend::OnnxRuntime)].into_iter().flatten() {
+                let engine = Engine::from_bytes(&onnx, input, backend)?;
+                let parity = exporter::parity(&golden, |image| engine.logits(image)).map_err(|e| {
+                    format!("{network:?} on {preprocessing:?}, {layout:?}, {storage:?}, {backend:?}: {e}")
+                })?;
+                assert!(
+                    parity.max_abs_diff <= CROSS_ENGINE.bound,
+                    "{network:?}, {layout:?}, {storage:?}, {backend:?}: {parity:?}"
+                );
+            }
+        }
     }
     Ok(())
 }

@@ -8,10 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_runtime::{EdgeConfig, device, event::Event, sync::Remote};
+use edge_runtime::{EdgeConfig, device, engine::Backend, event::Event, sync::Remote};
 use exporter::Parts;
 use jiff::Timestamp;
-use models::{Bundle, Calibration, CollectionPolicy, Preprocessing, ReportCard, durable, preprocess::Color, sync};
+use models::{
+    Bundle, Calibration, CollectionPolicy, Pixels, Preprocessing, ReportCard,
+    bundle::Release,
+    durable,
+    preprocess::{Color, InputLayout, InputSpec},
+    signing::PrivateKey,
+    sync,
+    weights::Storage,
+};
 use trainer::{Classifier, config::NetworkConfig, device::DeviceKind};
 
 use crate::{
@@ -19,12 +27,12 @@ use crate::{
     parity::{noise, trained},
 };
 
-fn preprocessing() -> Preprocessing {
+pub(crate) fn preprocessing() -> Preprocessing {
     Preprocessing { color: Color::Gray, height: 8, width: 8 }
 }
 
 /// A real bundle: another network for every sequence number.
-fn bundle(folder: &Path, sequence: u64) -> Result<Bundle, Box<dyn std::error::Error>> {
+pub(crate) fn bundle(folder: &Path, sequence: u64, key: &PrivateKey) -> Result<Bundle, Box<dyn std::error::Error>> {
     let weights = trained(NetworkConfig::wide_resnet(10, 1), preprocessing(), sequence)?;
     let golden = Classifier::new(&weights, DeviceKind::Cpu)?.golden(&noise(&preprocessing(), 4), 4);
     let report_card = ReportCard {
@@ -42,6 +50,7 @@ fn bundle(folder: &Path, sequence: u64) -> Result<Bundle, Box<dyn std::error::Er
     };
     let parts = Parts {
         weights: &weights,
+        storage: Storage::F32,
         golden: &golden,
         calibration: Calibration { temperature: 1.0, thresholds: vec![2.0; 3] },
         collection: CollectionPolicy { confident_per_class: 10, audit_probability: 1.0 },
@@ -49,10 +58,15 @@ fn bundle(folder: &Path, sequence: u64) -> Result<Bundle, Box<dyn std::error::Er
         sequence,
         parent: None,
         created: Timestamp::UNIX_EPOCH,
+        release: Release::to_channel("stable"),
+        input: InputLayout::F32,
+        licence: None,
+        key: Some(key),
     };
     let load = |onnx: &[u8]| {
-        let engine = edge_runtime::Engine::from_bytes(onnx, weights.spec.network.input)?;
-        Ok::<_, edge_runtime::Error>(move |input: &[f32]| engine.logits(input))
+        let input = InputSpec { layout: InputLayout::F32, shape: weights.spec.network.input };
+        let engine = edge_runtime::Engine::from_bytes(onnx, input, Backend::Tract)?;
+        Ok::<_, edge_runtime::Error>(move |image: &Pixels| engine.logits(image))
     };
     Ok(exporter::bundle(&folder.join(format!("bundle-{sequence}")), parts, load)?)
 }
@@ -84,13 +98,18 @@ fn a_running_device_takes_good_bundles_over_and_refuses_damaged_ones() -> TestRe
         state: path("state"),
         remote: path("remote"),
         channel: "stable".into(),
+        trusted_keys: vec![path("trusted.pem")],
+        target: None,
+        onnxruntime: None,
         poll_seconds: 0.05,
         seal_after_samples: 100,
         seal_after_mebibytes: 1,
         audit_seed: Some(1),
         bundle: None,
     };
-    let bundles = [bundle(folder.path(), 1)?, bundle(folder.path(), 2)?, bundle(folder.path(), 3)?];
+    let key = PrivateKey::from_secret([7; 32]).ok_or("no key")?;
+    durable::write(&path("trusted.pem"), key.public().to_pem().as_bytes())?;
+    let bundles = [bundle(folder.path(), 1, &key)?, bundle(folder.path(), 2, &key)?, bundle(folder.path(), 3, &key)?];
     publish(&remote, &bundles[0], false)?;
 
     let shutdown = AtomicBool::new(false);

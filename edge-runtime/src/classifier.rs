@@ -4,7 +4,7 @@ use std::path::Path;
 
 use models::{Bundle, Digest, Manifest, Prediction, bundle::Golden};
 
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, engine::Backend};
 
 /// A proven bundle that serves: an image file in, a calibrated prediction out. Shared between threads freely.
 #[derive(Debug)]
@@ -15,15 +15,24 @@ pub struct Classifier {
 
 impl Classifier {
     /// Opens the bundle in `folder`: verifies every byte of it, loads its graph, and proves that the graph computes
-    /// here what the trainer computed there, by the golden vectors.
+    /// here what the trainer computed there, by the golden vectors. Whose bundle it is, is not asked:
+    /// [`Bundle::verify`] proves it.
     ///
     /// # Errors
     /// [`Error::Models`] for a folder that is no whole bundle, [`Error::Engine`] and [`Error::Shape`] for a graph
     /// that does not fit its manifest, [`Error::Golden`] for one that computes something else.
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_with(folder, Backend::Tract)
+    }
+
+    /// [`Classifier::open`] with a chosen engine.
+    ///
+    /// # Errors
+    /// As [`Classifier::open`]; [`Error::Engine`] too if the engine is not there.
+    pub fn open_with(folder: &Path, backend: Backend) -> Result<Self> {
         let bundle = Bundle::open(folder)?;
         let manifest = bundle.manifest();
-        let engine = Engine::load(&bundle.model_path(), manifest.preprocessing.shape())?;
+        let engine = Engine::load(&bundle.model_path(), manifest.input_spec(), backend)?;
         if engine.classes() != manifest.labels.len() {
             return Err(Error::Shape {
                 model: bundle.model_path().display().to_string(),
@@ -41,8 +50,7 @@ impl Classifier {
     /// [`Error::Models`] for what is no whole, readable image, [`Error::NotFinite`] if the network has no answer to it.
     pub fn classify(&self, name: &str, image: &[u8]) -> Result<Prediction> {
         let manifest = self.manifest();
-        let input = manifest.preprocessing.pixels(name, image)?.to_input();
-        let logits = self.engine.logits(&input)?;
+        let logits = self.engine.logits(&manifest.preprocessing.pixels(name, image)?)?;
         if logits.iter().any(|z| !z.is_finite()) {
             return Err(Error::NotFinite { image: name.to_owned(), logits });
         }
@@ -71,16 +79,14 @@ impl Classifier {
 }
 
 fn prove(bundle: &Bundle, engine: &Engine, golden: &Golden) -> Result<()> {
-    let classes = golden.logits.first().map_or(0, Vec::len);
-    if golden.input_shape != engine.input_shape() || classes != engine.classes() {
-        return Err(Error::Shape {
-            model: bundle.folder().join(models::bundle::GOLDEN).display().to_string(),
-            expected: format!("inputs of shape {:?} and {} logits", engine.input_shape(), engine.classes()),
-            found: format!("{:?} and {classes}", golden.input_shape),
-        });
+    let sizes = (engine.input().shape, engine.classes());
+    if golden.sizes() != sizes {
+        let text = |(shape, classes): ([usize; 3], usize)| format!("images of shape {shape:?} and {classes} logits");
+        let model = bundle.folder().join(models::bundle::GOLDEN).display().to_string();
+        return Err(Error::Shape { model, expected: text(sizes), found: text(golden.sizes()) });
     }
-    for (index, input) in golden.inputs.iter().enumerate() {
-        let compared = golden.compare(index, &engine.logits(input)?);
+    for (index, image) in golden.images.iter().enumerate() {
+        let compared = golden.compare(index, &engine.logits(image)?);
         compared.map_err(|disagreement| Error::Golden { bundle: bundle.folder().to_owned(), disagreement })?;
     }
     Ok(())
@@ -114,7 +120,7 @@ mod tests {
         fixture::bundle(&path, |_, golden| golden.logits[3][1] += 0.01)?;
         assert!(matches!(
             Classifier::open(&path),
-            Err(Error::Golden { disagreement: Disagreement { input: 3, .. }, .. })
+            Err(Error::Golden { disagreement: Disagreement { image: 3, .. }, .. })
         ));
         // One label more than logits.
         fixture::bundle(&path, |manifest, _| fixture::set_labels(manifest, &["a", "b", "c", "d"]))?;

@@ -2,12 +2,18 @@
 //!
 //! [`EdgeCommand`] can be a subcommand of another program, which then offers the very same commands.
 
-use std::{ffi::OsString, io::Write, process::ExitCode};
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 mod bench;
 mod classify;
@@ -29,7 +35,7 @@ struct Program {
 #[derive(Debug, Subcommand)]
 pub enum EdgeCommand {
     /// Classify the images that appear in a folder, keep the samples worth learning from, sync them
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Classify image files and print what they show
     Classify(ClassifyArgs),
     /// Measure how fast a bundle runs on this machine
@@ -54,24 +60,24 @@ pub fn start<P: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<P, E
         let _ = e.print();
         ExitCode::from(e.exit_code().clamp(0, 255) as u8)
     })?;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let chosen = env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
+    let filter = chosen.unwrap_or_else(|| Targets::new().with_default(Level::WARN));
     // An embedding program may have set a logger; then that one stays.
-    let _ = log.try_init();
+    let _ = tracing_subscriber::registry().with(filter).with(fmt::layer().with_writer(io::stderr)).try_init();
     Ok(program)
 }
 
 /// Runs one command: 0 if all went well, 1 otherwise, after an error on stderr.
 pub fn execute(command: EdgeCommand) -> ExitCode {
     let result = match command {
-        EdgeCommand::Run(args) => run::run(args),
+        EdgeCommand::Run(args) => run::run(*args),
         EdgeCommand::Classify(args) => classify::run(args),
         EdgeCommand::Bench(args) => bench::run(args),
     };
     result.unwrap_or_else(|e| {
         // A reader that has seen enough, as `head`, is no error.
-        let is_pipe = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
-        if e.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_pipe)) {
+        let is_pipe = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
+        if e.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_pipe)) {
             return ExitCode::SUCCESS;
         }
         eprintln!("error: {e}");
@@ -80,7 +86,7 @@ pub fn execute(command: EdgeCommand) -> ExitCode {
 }
 
 fn print(line: &str) -> Result<()> {
-    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+    Ok(writeln!(io::stdout().lock(), "{line}")?)
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {

@@ -26,6 +26,16 @@ pub struct EdgeConfig {
     /// Channel whose bundle the device runs.
     #[serde(default = "channel")]
     pub channel: String,
+    /// Files of the public keys of which one must have signed a bundle: one, or two while keys are changed. None: bundles are
+    /// taken over unsigned, from whoever can write to the remote.
+    #[serde(default)]
+    pub trusted_keys: Vec<PathBuf>,
+    /// Kind of the device, for bundles that are only for some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Library of an ONNX Runtime to run bundles with, as `libonnxruntime.so`; none: the engine inside the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onnxruntime: Option<PathBuf>,
     /// Seconds between two looks at the source and the remote while nothing is new.
     #[serde(default = "poll_seconds")]
     pub poll_seconds: f64,

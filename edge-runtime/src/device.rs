@@ -30,7 +30,7 @@ use crate::{
     source::{Failure, Folder, Found},
     store::{Limits, Store},
     sync::{self, Remote},
-    update::{Slots, Update},
+    update::{Slots, Terms, Update},
 };
 
 /// Images classified before the device looks at its channel and its remote again.
@@ -134,14 +134,19 @@ impl<'a> Device<'a> {
         durable::create_folders(&config.state)?;
         let lock = lock(config)?;
         durable::write_json(&config.state.join("config.json"), config)?;
-        let mut slots = Slots::open(&config.state)?;
+        let terms = Terms::of(config)?;
+        if terms.trusted.is_empty() {
+            tracing::warn!("no trusted_keys: bundles are taken over unsigned, from whoever can write to the remote");
+        }
+        let mut slots = Slots::open(&config.state, terms)?;
         let journal = Journal::open(&config.state.join("predictions.jsonl"))?;
         let limits = Limits { samples: config.seal_after_samples, bytes: config.seal_after_mebibytes << 20 };
         let store = Store::open(&config.state.join("store"), limits)?;
         let mut rng = generator(config.audit_seed, &config.device)?;
         policy::seek(&mut rng, journal.history());
         let resumed = slots.resume();
-        let initial = config.bundle.as_ref().map(|folder| slots.install(folder)).transpose()?.flatten();
+        let initial =
+            config.bundle.as_ref().map(|folder| slots.install(folder, Timestamp::now())).transpose()?.flatten();
         let mut device = Self {
             config,
             mode,
@@ -205,7 +210,7 @@ impl<'a> Device<'a> {
 
     fn update(&mut self) -> Result<()> {
         let remote = Remote::folder(&self.config.remote)?;
-        match self.slots.check(&remote, &self.config.channel)? {
+        match self.slots.check(&remote, Timestamp::now())? {
             Update::None => {}
             Update::Taken(classifier) => self.serve(*classifier),
             Update::Refused { bundle, why } => (self.progress)(&Event::Refused { bundle, why: why.to_string() }),

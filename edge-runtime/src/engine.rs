@@ -1,88 +1,110 @@
-//! Runs an ONNX graph. The only file that knows which engine does it.
+//! Runs an ONNX graph: one image in, one row of logits out.
 //!
-//! The batch is pinned to 1: the engine's fast convolutions exist for it alone. Many images go faster by running
-//! [`Engine::logits`] on several threads than by a larger batch.
+//! tract runs it, with convolutions of our own (`kernels`), which carry nearly all of the work; only `engine/tract.rs` and
+//! what is below it know tract. With the feature `onnxruntime`, an ONNX Runtime of the device can run it instead.
+//!
+//! The batch is 1: many images go faster by running [`Engine::logits`] on several threads than by a larger batch.
+
+mod kernels;
+#[cfg(feature = "onnxruntime")]
+mod onnxruntime;
+mod tract;
 
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
 };
 
-use tract_onnx::{
-    prelude::*,
-    tract_hir::{
-        infer::{Factoid, ShapeFactoid},
-        internal::DimLike,
-    },
-};
+use models::{Pixels, preprocess::InputSpec};
 
 use crate::{Error, Result};
 
-/// A graph made ready to run: one image in, one row of logits out.
+/// The output that is read, if a graph has several.
+const LOGITS: &str = "logits";
+
+/// What runs a graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend<'a> {
+    /// tract, which is inside this program.
+    #[default]
+    Tract,
+    /// The ONNX Runtime in this library file. A process uses the first that it loads.
+    OnnxRuntime(&'a Path),
+}
+
+/// A graph made ready to run. Shared between threads freely.
 #[derive(Debug)]
 pub struct Engine {
     model: String,
-    plan: Arc<TypedRunnableModel>,
-    input: [usize; 4],
+    input: InputSpec,
     classes: usize,
+    graph: Graph,
+}
+
+#[derive(Debug)]
+enum Graph {
+    Tract(tract::Graph),
+    #[cfg(feature = "onnxruntime")]
+    OnnxRuntime(onnxruntime::Graph),
+}
+
+/// What a graph is given.
+enum Input<'a> {
+    /// `[channels, height, width]`.
+    F32(Vec<f32>),
+    /// `[height, width, channels]`.
+    Rgb8(&'a [u8]),
+}
+
+/// Type and shape of a graph's input or output; a dimension that is left open, or that the engine does not know, is none.
+#[derive(Debug)]
+struct Declared {
+    is_type: bool,
+    shape: Option<Vec<Option<usize>>>,
+    text: String,
 }
 
 impl Engine {
-    /// Loads a graph for inputs of `input_shape`: channels, height, width.
+    /// Loads a graph that takes such inputs.
     ///
     /// # Errors
-    /// [`Error::Engine`] for what is no ONNX graph or uses an unknown operator; [`Error::Shape`] for a graph of
-    /// another input or of another output than one row of logits; [`Error::Models`] if the file cannot be read.
-    pub fn load(path: &Path, input_shape: [usize; 3]) -> Result<Self> {
+    /// [`Error::Engine`] for what is no ONNX graph or uses an unknown operator, and for a backend that is not there;
+    /// [`Error::Shape`] for a graph of another input or without a row of logits; [`Error::Models`] if the file cannot be
+    /// read.
+    pub fn load(path: &Path, input: InputSpec, backend: Backend) -> Result<Self> {
         let onnx = fs::read(path).map_err(models::Error::io("read", path))?;
-        let model = path.display().to_string();
-        caught(&model, || Self::prepare(model.clone(), &onnx, input_shape))
+        Self::prepare(path.display().to_string(), &onnx, input, backend)
     }
 
     /// [`Engine::load`] on bytes in memory.
     ///
     /// # Errors
     /// As [`Engine::load`].
-    pub fn from_bytes(onnx: &[u8], input_shape: [usize; 3]) -> Result<Self> {
-        let model = "the graph";
-        caught(model, || Self::prepare(model.into(), onnx, input_shape))
+    pub fn from_bytes(onnx: &[u8], input: InputSpec, backend: Backend) -> Result<Self> {
+        Self::prepare("the graph".into(), onnx, input, backend)
     }
 
-    fn prepare(model: String, mut onnx: &[u8], [channels, height, width]: [usize; 3]) -> Result<Self> {
-        let refused = |e: TractError| Error::Engine { model: model.clone(), reason: format!("{e:#}") };
-        let shape = |expected: String, found: String| Error::Shape { model: model.clone(), expected, found };
-        let input = [1, channels, height, width];
-
-        let graph = tract_onnx::onnx().model_for_read(&mut onnx).map_err(refused)?;
-        let (inputs, outputs) = (graph.inputs.len(), graph.outputs.len());
-        if (inputs, outputs) != (1, 1) {
-            return Err(shape("one input and one output".into(), format!("{inputs} and {outputs}")));
-        }
-        let declared = graph.input_fact(0).map_err(refused)?;
-        let float = declared.datum_type.concretize().is_none_or(|t| t == f32::datum_type());
-        if !float || !can_be(&declared.shape, &input) {
-            return Err(shape(format!("an f32 input of shape {input:?}"), format!("{declared:?}")));
-        }
-
-        let graph = graph
-            .with_input_fact(0, f32::fact(input).into())
-            .and_then(InferenceModelExt::into_optimized)
-            .map_err(refused)?;
-        let output = graph.output_fact(0).map_err(refused)?;
-        let classes = match output.shape.as_concrete() {
-            Some(&[1, classes]) if output.datum_type == f32::datum_type() => classes,
-            _ => return Err(shape("an f32 output of shape [1, classes]".into(), format!("{output:?}"))),
-        };
-        let plan = graph.into_runnable().map_err(refused)?;
-        Ok(Self { plan, input, classes, model })
+    fn prepare(model: String, onnx: &[u8], input: InputSpec, backend: Backend) -> Result<Self> {
+        let (graph, classes) = caught(&model, || match backend {
+            Backend::Tract => {
+                tract::Graph::load(&model, onnx, input).map(|(graph, classes)| (Graph::Tract(graph), classes))
+            }
+            #[cfg(feature = "onnxruntime")]
+            Backend::OnnxRuntime(library) => onnxruntime::Graph::load(&model, onnx, input, library)
+                .map(|(graph, classes)| (Graph::OnnxRuntime(graph), classes)),
+            #[cfg(not(feature = "onnxruntime"))]
+            Backend::OnnxRuntime(_) => {
+                let reason = "this build has no ONNX Runtime: expected one with the feature \"onnxruntime\"";
+                Err(Error::Engine { model: model.clone(), reason: reason.into() })
+            }
+        })?;
+        Ok(Self { model, input, classes, graph })
     }
 
-    /// Shape of one input: channels, height, width.
-    pub fn input_shape(&self) -> [usize; 3] {
-        let [_, channels, height, width] = self.input;
-        [channels, height, width]
+    /// What one input is.
+    pub fn input(&self) -> InputSpec {
+        self.input
     }
 
     /// Length of a row of logits.
@@ -90,26 +112,33 @@ impl Engine {
         self.classes
     }
 
-    /// The logits of one input, which is laid out as [`models::Pixels::to_input`] does it.
+    /// The logits of one image.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input of another length; [`Error::Engine`] if the graph fails on it.
-    pub fn logits(&self, input: &[f32]) -> Result<Vec<f32>> {
-        let length: usize = self.input.iter().product();
-        if input.len() != length {
-            let expected = format!("{length} values, for an input of shape {:?}", self.input);
-            return Err(Error::Shape { model: self.model.clone(), expected, found: format!("{}", input.len()) });
+    /// [`Error::Shape`] for an image of another shape; [`Error::Engine`] if the graph fails on it.
+    pub fn logits(&self, image: &Pixels) -> Result<Vec<f32>> {
+        if image.shape() != self.input.shape {
+            let text =
+                |[channels, height, width]: [usize; 3]| format!("{channels} channels of {height}x{width} pixels");
+            let (expected, found) = (text(self.input.shape), text(image.shape()));
+            return Err(Error::Shape { model: self.model.clone(), expected, found });
         }
-        let run = || {
-            let outputs = self.plan.run(tvec!(Tensor::from_shape(&self.input, input)?.into()))?;
-            Ok(outputs[0].to_plain_array_view::<f32>()?.iter().copied().collect())
+        let input = match self.input.layout {
+            models::preprocess::InputLayout::F32 => Input::F32(image.to_input()),
+            models::preprocess::InputLayout::Rgb8 => Input::Rgb8(&image.data),
         };
-        let refused = |e: TractError| Error::Engine { model: self.model.clone(), reason: format!("{e:#}") };
-        caught(&self.model, || run().map_err(refused))
+        caught(&self.model, || {
+            let logits = match &self.graph {
+                Graph::Tract(graph) => graph.run(self.input, input),
+                #[cfg(feature = "onnxruntime")]
+                Graph::OnnxRuntime(graph) => graph.run(self.input, input),
+            };
+            logits.map_err(|reason| Error::Engine { model: self.model.clone(), reason })
+        })
     }
 }
 
-/// The engine panics on some damaged graphs. It holds nothing of ours then that could be half-changed.
+/// An engine may panic on a damaged graph. It holds nothing of ours then that could be half-changed.
 fn caught<T>(model: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());
@@ -118,57 +147,30 @@ fn caught<T>(model: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// Whether a declared shape, in which dimensions may be open, admits `shape`.
-fn can_be(declared: &ShapeFactoid, shape: &[usize]) -> bool {
-    let known: Vec<_> = declared.dims().map(|d| d.concretize().and_then(|d| d.to_usize().ok())).collect();
-    let rank_fits = if declared.is_open() { known.len() <= shape.len() } else { known.len() == shape.len() };
-    rank_fits && known.iter().zip(shape).all(|(known, &size)| known.is_none_or(|k| k == size))
+/// The number of classes of a graph whose input admits `input` and whose output is one row.
+///
+/// # Errors
+/// [`Error::Shape`] with what the graph declares instead.
+fn check(model: &str, input: InputSpec, declared: &Declared, output: &Declared) -> Result<usize> {
+    let shape = |expected: String, declared: &Declared| Error::Shape {
+        model: model.to_owned(),
+        expected,
+        found: declared.text.clone(),
+    };
+    let admits = |shape: &Vec<Option<usize>>| {
+        shape.len() == 4 && shape.iter().zip(input.dims()).all(|(known, size)| known.is_none_or(|known| known == size))
+    };
+    if !declared.is_type || !declared.shape.as_ref().is_none_or(admits) {
+        return Err(shape(
+            format!("an input of {} numbers and shape {:?}", input.layout.number(), input.dims()),
+            declared,
+        ));
+    }
+    match output.shape.as_deref() {
+        Some(&[None | Some(1), Some(classes)]) if output.is_type => Ok(classes),
+        _ => Err(shape("an f32 output of shape [1, classes]".into(), output)),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use models::tolerance::{CROSS_ENGINE, max_abs_diff};
-
-    use super::*;
-    use crate::fixture;
-
-    #[test]
-    fn computes_what_numpy_computes() -> Result<()> {
-        let engine = Engine::from_bytes(fixture::ONNX, [1, 4, 4])?;
-        assert_eq!((engine.input_shape(), engine.classes()), ([1, 4, 4], 3));
-        for case in fixture::cases() {
-            let found = engine.logits(&case.input())?;
-            let difference = max_abs_diff(&found, &case.logits);
-            assert!(difference <= CROSS_ENGINE.bound, "{found:?} instead of {:?}", case.logits);
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_graph_or_an_input_that_does_not_fit_is_an_error_with_both_shapes() -> Result<()> {
-        let said = |result: Result<Engine>| result.err().map(|e| e.to_string()).unwrap_or_default();
-        let other = said(Engine::from_bytes(fixture::ONNX, [3, 4, 4]));
-        assert!(other.contains("[1, 3, 4, 4]") && other.contains("1,1,4,4"), "{other}");
-        assert!(said(Engine::from_bytes(b"no graph", [1, 4, 4])).contains("cannot run"));
-
-        let engine = Engine::from_bytes(fixture::ONNX, [1, 4, 4])?;
-        let short = engine.logits(&[0.0; 15]).err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(short.contains("16 values") && short.contains("15"), "{short}");
-        Ok(())
-    }
-
-    /// Bundles come through a network and a disk: what is damaged must not take the device down.
-    #[test]
-    fn a_damaged_graph_never_panics() {
-        for cut in 0..fixture::ONNX.len() {
-            let _ = Engine::from_bytes(&fixture::ONNX[..cut], [1, 4, 4]);
-        }
-        for at in 0..fixture::ONNX.len() {
-            for flip in [1, 0x80, 0xff] {
-                let mut damaged = fixture::ONNX.to_vec();
-                damaged[at] ^= flip;
-                let _ = Engine::from_bytes(&damaged, [1, 4, 4]);
-            }
-        }
-    }
-}
+mod tests;

@@ -109,8 +109,9 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whether the cause lies in a disk or a connection, so that the same step may succeed later.
+    /// Whether the cause lies in a disk, a connection or the clock, so that the same step may succeed later.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Remote { .. } | Self::Missing { .. } | Self::Models(models::Error::Io { .. }))
+        use models::Error::{Io, TooEarly};
+        matches!(self, Self::Remote { .. } | Self::Missing { .. } | Self::Models(Io { .. } | TooEarly { .. }))
     }
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use jiff::Timestamp;
 use models::{
     Bundle, Calibration, CollectionPolicy, LabelSet, Manifest, NetworkSpec, Pixels, Preprocessing, ReportCard,
-    bundle::{FORMAT, Golden},
-    preprocess::Color,
+    bundle::{FORMAT, Golden, Release},
+    preprocess::{Color, InputLayout},
+    weights::Storage,
 };
 use serde::Deserialize;
 
@@ -22,12 +23,8 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    fn pixels(&self) -> Pixels {
+    pub(crate) fn pixels(&self) -> Pixels {
         Pixels { height: 4, width: 4, channels: 1, data: self.image.clone() }
-    }
-
-    pub(crate) fn input(&self) -> Vec<f32> {
-        self.pixels().to_input()
     }
 
     pub(crate) fn png(&self) -> models::Result<Vec<u8>> {
@@ -61,16 +58,18 @@ pub(crate) fn bundle(folder: &Path, change: impl FnOnce(&mut Manifest, &mut Gold
         sequence: 1,
         parent: None,
         created: Timestamp::UNIX_EPOCH,
+        release: Release::to_channel("stable"),
         network: NetworkSpec::wide_resnet(10, 1, [1, 4, 4], 3)?,
         labels: LabelSet::new(["bolt", "nut", "washer"])?,
         preprocessing: Preprocessing { color: Color::Gray, height: 4, width: 4 },
+        input: InputLayout::F32,
+        weights: Storage::F32,
         calibration: Calibration { temperature: 1.0, thresholds: vec![0.6; 3] },
         collection: CollectionPolicy { confident_per_class: 1000, audit_probability: 0.0 },
         files: Default::default(),
     };
     let mut golden = Golden {
-        input_shape: [1, 4, 4],
-        inputs: cases().iter().map(Case::input).collect(),
+        images: cases().iter().map(Case::pixels).collect(),
         logits: cases().into_iter().map(|case| case.logits).collect(),
     };
     change(&mut manifest, &mut golden);
@@ -87,5 +86,5 @@ pub(crate) fn bundle(folder: &Path, change: impl FnOnce(&mut Manifest, &mut Gold
         parity_max_abs_diff: Some(0.0),
         training: models::TrainingFacts { labeled: 1, unlabeled: 1, steps: 1, seed: 0 },
     };
-    Bundle::write(folder, manifest, ONNX, &golden, &card)
+    Bundle::write(folder, manifest, ONNX, &golden, &card, None)
 }

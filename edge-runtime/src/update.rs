@@ -1,7 +1,8 @@
 //! Takes a new bundle over, or refuses it.
 //!
-//! A bundle serves only after every byte of it was verified and its golden vectors were computed on this device;
-//! until then, and if that fails, the one before goes on serving. Sequence numbers only rise. The current bundle is
+//! A bundle serves only after a trusted key's signature and every byte of it were verified, after it said that it is for
+//! this device, and after its golden vectors were computed here; until then, and if that fails, the one before goes on
+//! serving. Sequence numbers only rise, unless a signed order names the bundle to go back to. The current bundle is
 //! remembered in `current.json`, so that a device that restarts without a connection goes on with it.
 
 use std::{
@@ -10,30 +11,58 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
 use models::{
     Bundle, Digest, Manifest,
-    bundle::MANIFEST,
+    bundle::{Host, MANIFEST, MAX_MANIFEST, SIGNATURE},
     durable,
+    signing::{MAX_SIGNATURE, RollbackOrder, TrustedKeys},
     sync::{self, ChannelPointer},
 };
+use semver::Version;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    Classifier, Error, Result,
+    Classifier, EdgeConfig, Error, Result,
+    engine::Backend,
     store::delete_temporary,
     sync::{Remote, pointer},
 };
-
-/// No manifest is larger, in bytes.
-const MAX_MANIFEST: u64 = 1 << 20;
 
 /// The bundles in a device's state folder, and which of them is current.
 #[derive(Debug)]
 pub struct Slots {
     bundles: PathBuf,
     current_path: PathBuf,
-    current: Option<ChannelPointer>,
+    terms: Terms,
+    current: Option<Current>,
     is_serving: bool,
     refused: BTreeSet<Digest>,
+}
+
+/// On which terms a device takes bundles over, and what runs them.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Whose signature a bundle needs; none: it needs no signature.
+    pub trusted: TrustedKeys,
+    /// The device's channel.
+    pub channel: String,
+    /// Its kind.
+    pub target: Option<String>,
+    /// The library of an ONNX Runtime to run them with; none: tract.
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// The content of `current.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Current {
+    /// What serves.
+    bundle: Digest,
+    /// Its sequence number.
+    sequence: u64,
+    /// The highest sequence number that ever served here: without an order, only higher ones follow.
+    highest: u64,
 }
 
 /// What came of looking for a new bundle.
@@ -52,12 +81,49 @@ pub enum Update {
     },
 }
 
+impl Terms {
+    /// Those of a configuration.
+    ///
+    /// # Errors
+    /// [`Error::Models`] for a file that holds no key, and for too many keys.
+    pub fn of(config: &EdgeConfig) -> Result<Self> {
+        Ok(Self {
+            trusted: TrustedKeys::read(&config.trusted_keys)?,
+            channel: config.channel.clone(),
+            target: config.target.clone(),
+            onnxruntime: config.onnxruntime.clone(),
+        })
+    }
+
+    /// Proves that a trusted key has signed, if there are trusted keys, and that the bundle is for this device now.
+    fn admit(
+        &self,
+        what: &str,
+        manifest: &Manifest,
+        digest: Digest,
+        signature: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Result<()> {
+        if !self.trusted.is_empty() {
+            let signature = signature.ok_or_else(|| models::Error::Unsigned { bundle: what.to_owned() })?;
+            manifest.verify(&format!("{what}/{SIGNATURE}"), digest, signature, &self.trusted)?;
+        }
+        let runtime = Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(models::bundle::OLDEST_RUNTIME);
+        let host = Host { channel: self.channel.clone(), target: self.target.clone(), runtime, now };
+        Ok(manifest.release.admits(&host)?)
+    }
+
+    fn backend(&self) -> Backend<'_> {
+        self.onnxruntime.as_deref().map_or(Backend::Tract, Backend::OnnxRuntime)
+    }
+}
+
 impl Slots {
     /// Opens or creates the slots in a device's state folder.
     ///
     /// # Errors
     /// [`Error::Models`] with the path if a folder cannot be created or cleaned.
-    pub fn open(state: &Path) -> Result<Self> {
+    pub fn open(state: &Path, terms: Terms) -> Result<Self> {
         let (bundles, current_path) = (state.join("bundles"), state.join("current.json"));
         durable::create_folders(&bundles)?;
         delete_temporary(state)?;
@@ -69,14 +135,14 @@ impl Slots {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(e) => return Err(models::Error::io("read", &current_path)(e).into()),
         };
-        Ok(Self { bundles, current_path, current, is_serving: false, refused: BTreeSet::new() })
+        Ok(Self { bundles, current_path, terms, current, is_serving: false, refused: BTreeSet::new() })
     }
 
     /// The bundle that served when the device stopped. If it does not open any more, there is a warning, and the
     /// channel may deliver it again.
     pub fn resume(&mut self) -> Option<Classifier> {
         let current = self.current.as_ref()?;
-        match Classifier::open(&self.bundles.join(current.bundle.to_string())) {
+        match Classifier::open_with(&self.slot(current.bundle), self.terms.backend()) {
             Ok(classifier) if classifier.digest() == current.bundle => {
                 self.is_serving = true;
                 Some(classifier)
@@ -96,13 +162,16 @@ impl Slots {
     ///
     /// # Errors
     /// [`Error::Models`], [`Error::Engine`], [`Error::Shape`] or [`Error::Golden`] if it is not fit to serve.
-    pub fn install(&mut self, folder: &Path) -> Result<Option<Classifier>> {
+    pub fn install(&mut self, folder: &Path, now: Timestamp) -> Result<Option<Classifier>> {
         let bundle = Bundle::open(folder)?;
         let pointer = ChannelPointer { bundle: bundle.digest(), sequence: bundle.manifest().sequence };
-        if !self.wants(&pointer) {
+        if !self.wants(&pointer, || Ok(None))? {
             return Ok(None);
         }
-        durable::write_folder(&self.slot(&pointer), |slot| {
+        let signature = bundle.signature()?;
+        let what = folder.display().to_string();
+        self.terms.admit(&what, bundle.manifest(), bundle.digest(), signature.as_deref(), now)?;
+        durable::write_folder(&self.slot(pointer.bundle), |slot| {
             bundle.file_names().try_for_each(|name| {
                 let from = folder.join(name);
                 fs::copy(&from, slot.join(name)).map_err(models::Error::io("copy", &from))?;
@@ -112,16 +181,19 @@ impl Slots {
         self.switch(pointer).map(Some)
     }
 
-    /// Takes over the bundle that a channel points to, if it is newer than the current one.
+    /// Takes over the bundle that the channel points to, if it is newer than the current one or a signed order allows it.
     ///
     /// # Errors
-    /// What may work the next time: [`Error::Remote`], [`Error::Missing`], [`Error::Models`] of a full disk or of a
-    /// pointer that is none.
-    pub fn check(&mut self, remote: &Remote, channel: &str) -> Result<Update> {
-        let Some(pointer) = pointer(remote, channel)?.filter(|p| self.wants(p)) else { return Ok(Update::None) };
+    /// What may work the next time: [`Error::Remote`], [`Error::Missing`], [`Error::Models`] of a full disk, of a bundle for
+    /// later, or of a pointer or an order that is none.
+    pub fn check(&mut self, remote: &Remote, now: Timestamp) -> Result<Update> {
+        let Some(pointer) = pointer(remote, &self.terms.channel)? else { return Ok(Update::None) };
+        if !self.wants(&pointer, || self.order(remote))? {
+            return Ok(Update::None);
+        }
         let bundle = pointer.bundle;
-        let slot = self.slot(&pointer);
-        match download(remote, &pointer, &slot).and_then(|()| self.switch(pointer)) {
+        let slot = self.slot(bundle);
+        match download(remote, &pointer, &slot, &self.terms, now).and_then(|()| self.switch(pointer)) {
             Ok(classifier) => Ok(Update::Taken(Box::new(classifier))),
             Err(e) if e.is_passing() => Err(e),
             Err(why) => {
@@ -134,39 +206,56 @@ impl Slots {
         }
     }
 
-    /// Newer than what serves; or just that, if it is lost.
-    fn wants(&self, pointer: &ChannelPointer) -> bool {
-        let is_newer = match &self.current {
-            None => true,
+    /// Newer than all that served, or ordered; or just what serves, if it is lost.
+    fn wants(&self, pointer: &ChannelPointer, order: impl FnOnce() -> Result<Option<RollbackOrder>>) -> Result<bool> {
+        if self.refused.contains(&pointer.bundle) {
+            return Ok(false);
+        }
+        match &self.current {
+            None => Ok(true),
+            // What serves is never fetched again, whatever number a pointer gives it: its slot stays as it is.
+            Some(current) if pointer.bundle == current.bundle => Ok(!self.is_serving),
+            Some(current) if pointer.sequence > current.highest => Ok(true),
             Some(current) => {
-                // What serves is never fetched again, whatever number a pointer gives it: its slot stays as it is.
-                let is_other = pointer.bundle != current.bundle;
-                (is_other && pointer.sequence > current.sequence) || (!is_other && !self.is_serving)
+                let allows = |order: RollbackOrder| order.allows(&self.terms.channel, current.sequence, pointer);
+                Ok(order()?.is_some_and(allows))
             }
-        };
-        is_newer && !self.refused.contains(&pointer.bundle)
+        }
     }
 
-    fn slot(&self, pointer: &ChannelPointer) -> PathBuf {
-        self.bundles.join(pointer.bundle.to_string())
+    /// The channel's order to go back. Without trusted keys nobody can give one.
+    fn order(&self, remote: &Remote) -> Result<Option<RollbackOrder>> {
+        if self.terms.trusted.is_empty() {
+            return Ok(None);
+        }
+        let name = sync::rollback(&self.terms.channel);
+        let Some(bytes) = remote.get(&name, MAX_SIGNATURE)? else { return Ok(None) };
+        Ok(Some(RollbackOrder::verify(&name, &bytes, &self.terms.trusted)?))
+    }
+
+    fn slot(&self, bundle: Digest) -> PathBuf {
+        self.bundles.join(bundle.to_string())
     }
 
     /// Opens and proves the bundle in its slot, and only then makes it the current one.
     fn switch(&mut self, pointer: ChannelPointer) -> Result<Classifier> {
-        let classifier = Classifier::open(&self.slot(&pointer))?;
+        let ChannelPointer { bundle, sequence } = pointer;
+        let classifier = Classifier::open_with(&self.slot(bundle), self.terms.backend())?;
         let found = classifier.manifest().sequence;
-        if found != pointer.sequence {
-            return Err(Error::Sequence { bundle: pointer.bundle, expected: pointer.sequence, found });
+        if found != sequence {
+            return Err(Error::Sequence { bundle, expected: sequence, found });
         }
-        durable::write_json(&self.current_path, &pointer)?;
-        self.delete_all_but(&pointer);
-        self.current = Some(pointer);
+        let highest = self.current.as_ref().map_or(sequence, |current| current.highest.max(sequence));
+        let current = Current { bundle, sequence, highest };
+        durable::write_json(&self.current_path, &current)?;
+        self.delete_all_but(bundle);
+        self.current = Some(current);
         self.is_serving = true;
         Ok(classifier)
     }
 
-    fn delete_all_but(&self, current: &ChannelPointer) {
-        let keep = self.slot(current);
+    fn delete_all_but(&self, bundle: Digest) {
+        let keep = self.slot(bundle);
         let others =
             fs::read_dir(&self.bundles).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| *p != keep);
         for slot in others {
@@ -177,12 +266,16 @@ impl Slots {
     }
 }
 
-/// Brings a bundle's files into `slot`; no file is larger or other than the manifest says.
-fn download(remote: &Remote, pointer: &ChannelPointer, slot: &Path) -> Result<()> {
+/// Brings a bundle's files into `slot`, once its manifest has proven whose it is and for whom; no file is larger or other
+/// than the manifest says.
+fn download(remote: &Remote, pointer: &ChannelPointer, slot: &Path, terms: &Terms, now: Timestamp) -> Result<()> {
     let get = |file: &str, limit: u64| {
         let name = sync::bundle_file(pointer.bundle, file);
+        Ok::<_, Error>((remote.get(&name, limit)?, name))
+    };
+    let needed = |file: &str, limit: u64| {
+        let (bytes, name) = get(file, limit)?;
         let because = format!("a channel points to bundle {}", pointer.bundle.short());
-        let bytes = remote.get(&name, limit)?;
         bytes.map(|bytes| (PathBuf::from(&name), bytes)).ok_or(Error::Missing { name, because })
     };
     let promised = |path, expected, bytes: &[u8]| match Digest::of(bytes) {
@@ -190,13 +283,19 @@ fn download(remote: &Remote, pointer: &ChannelPointer, slot: &Path) -> Result<()
         found => Err(models::Error::DigestMismatch { path, expected, found }),
     };
     durable::write_folder(slot, |folder| {
-        let (path, manifest) = get(MANIFEST, MAX_MANIFEST)?;
+        let (path, manifest) = needed(MANIFEST, MAX_MANIFEST)?;
         let parsed = Manifest::parse(&path.display().to_string(), &manifest);
         promised(path, pointer.bundle, &manifest)?;
-        for (file, entry) in parsed?.files {
-            let (path, bytes) = get(&file, entry.bytes)?;
+        let parsed = parsed?;
+        let (signature, _) = get(SIGNATURE, MAX_SIGNATURE)?;
+        terms.admit(&pointer.bundle.short(), &parsed, pointer.bundle, signature.as_deref(), now)?;
+        for (file, entry) in parsed.files {
+            let (path, bytes) = needed(&file, entry.bytes)?;
             promised(path, entry.sha256, &bytes)?;
             durable::write(&folder.join(file), &bytes)?;
+        }
+        if let Some(signature) = signature {
+            durable::write(&folder.join(SIGNATURE), &signature)?;
         }
         Ok(durable::write(&folder.join(MANIFEST), &manifest)?)
     })

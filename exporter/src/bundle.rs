@@ -2,18 +2,23 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use models::{
-    Bundle, Calibration, CollectionPolicy, Digest, Manifest, ReportCard, Weights,
-    bundle::{FORMAT, Golden},
+    Bundle, Calibration, CollectionPolicy, Digest, Manifest, Pixels, ReportCard, Weights,
+    bundle::{FORMAT, Golden, Release},
+    preprocess::InputLayout,
+    signing::PrivateKey,
+    weights::Storage,
 };
 
-use crate::{BoxError, Error, Result, check::parity, to_onnx};
+use crate::{BoxError, Error, OnnxOptions, Result, check::parity, to_onnx};
 
 /// What a bundle is made of.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
     /// The trained network.
     pub weights: &'a Weights,
-    /// Inputs and the logits that the trainer computed for them with these weights.
+    /// How the graph stores kernels.
+    pub storage: Storage,
+    /// Images and the logits that the trainer computed for them, with the weights as they are [`rounded`](crate::rounded).
     pub golden: &'a Golden,
     /// From logits to probabilities and pseudo-labels.
     pub calibration: Calibration,
@@ -27,12 +32,20 @@ pub struct Parts<'a> {
     pub parent: Option<Digest>,
     /// When it is made.
     pub created: Timestamp,
+    /// For which devices, when, and which programs.
+    pub release: Release,
+    /// How the graph takes images.
+    pub input: InputLayout,
+    /// Under which terms the model may be used.
+    pub licence: Option<String>,
+    /// Signs the bundle; none: it is not signed.
+    pub key: Option<&'a PrivateKey>,
 }
 
 /// Writes a bundle to `folder`, once its ONNX model has reproduced every golden vector.
 ///
 /// `load` makes an engine from the bytes of the ONNX model, the very bytes that are then written: a function from
-/// one input to its logits, as [`parity`] takes it. Until the engine has agreed, `folder` is not touched; a bundle
+/// one image to its logits, as [`parity`] takes it. Until the engine has agreed, `folder` is not touched; a bundle
 /// already there is then replaced.
 ///
 /// # Errors
@@ -40,18 +53,20 @@ pub struct Parts<'a> {
 /// shape than the network; [`Error::Models`] if a part is invalid or the folder cannot be written.
 pub fn bundle<R, E>(folder: &Path, parts: Parts<'_>, load: impl FnOnce(&[u8]) -> Result<R, E>) -> Result<Bundle>
 where
-    R: FnMut(&[f32]) -> Result<Vec<f32>, E>,
+    R: FnMut(&Pixels) -> Result<Vec<f32>, E>,
     E: Into<BoxError>,
 {
-    let Parts { weights, golden, calibration, collection, mut report_card, sequence, parent, created } = parts;
+    let Parts { weights, golden, calibration, collection, mut report_card, sequence, parent, created, .. } = parts;
     let spec = weights.spec.clone().validate()?;
     let calibration = calibration.validate(spec.labels.len())?;
-    let found = (golden.input_shape, golden.logits.first().map_or(0, Vec::len));
+    let found = golden.sizes();
     if found != (spec.network.input, spec.network.classes) {
-        let text = |(shape, classes): ([usize; 3], usize)| format!("inputs of {shape:?} and {classes} logits each");
+        let text = |(shape, classes): ([usize; 3], usize)| format!("images of {shape:?} and {classes} logits each");
         return Err(Error::Golden { expected: text((spec.network.input, spec.network.classes)), found: text(found) });
     }
-    let onnx = to_onnx(weights)?;
+    let options =
+        OnnxOptions { input: parts.input, weights: parts.storage, licence: parts.licence, ..OnnxOptions::default() };
+    let onnx = to_onnx(weights, &options)?;
     let engine = load(&onnx).map_err(|e| Error::Load { source: e.into() })?;
     report_card.training = weights.training;
     report_card.parity_max_abs_diff = Some(parity(golden, engine)?.max_abs_diff);
@@ -60,14 +75,17 @@ where
         sequence,
         parent,
         created,
+        release: parts.release,
         network: spec.network,
         labels: spec.labels,
         preprocessing: spec.preprocessing,
+        input: parts.input,
+        weights: parts.storage,
         calibration,
         collection,
         files: Default::default(),
     };
-    Ok(Bundle::write(folder, manifest, &onnx, golden, &report_card)?)
+    Ok(Bundle::write(folder, manifest, &onnx, golden, &report_card, parts.key)?)
 }
 
 #[cfg(test)]
@@ -100,9 +118,11 @@ mod tests {
         let temporary = tempfile::tempdir()?;
         let folder = temporary.path().join("bundle");
         let weights = testing::weights(10, 1, [1, 8, 8], 2)?;
-        let golden = Golden { input_shape: [1, 8, 8], inputs: vec![vec![0.5; 64]], logits: vec![vec![1.0, 2.0]] };
+        let image = |height, width| Pixels { height, width, channels: 1, data: vec![9; height * width] };
+        let golden = Golden { images: vec![image(8, 8)], logits: vec![vec![1.0, 2.0]] };
         let parts = Parts {
             weights: &weights,
+            storage: Storage::F32,
             golden: &golden,
             calibration: Calibration { temperature: 1.0, thresholds: vec![0.9, 0.9] },
             collection: CollectionPolicy::default(),
@@ -110,17 +130,21 @@ mod tests {
             sequence: 7,
             parent: None,
             created: Timestamp::UNIX_EPOCH,
+            release: Release::to_channel("stable"),
+            input: InputLayout::Rgb8,
+            licence: None,
+            key: None,
         };
         let mut loaded = Vec::new();
         let mut export = |parts: Parts<'_>, logits: [f32; 2]| {
             bundle(&folder, parts, |onnx| {
                 loaded = onnx.to_vec();
-                Ok::<_, BoxError>(move |_: &[f32]| Ok(logits.to_vec()))
+                Ok::<_, BoxError>(move |_: &Pixels| Ok(logits.to_vec()))
             })
         };
 
         let refused = export(parts.clone(), [1.0, 2.5]);
-        assert!(matches!(refused, Err(Error::Differs(Disagreement { input: 0, .. }))), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Differs(Disagreement { image: 0, .. }))), "{refused:?}");
         assert!(!folder.exists());
 
         // 2^-15 is exact in f32 on top of 2.
@@ -133,7 +157,7 @@ mod tests {
         // A failed export leaves the bundle that is there.
         let short = Calibration { temperature: 1.0, thresholds: vec![0.9] };
         assert!(export(Parts { calibration: short, ..parts.clone() }, [1.0, 2.0]).is_err());
-        let other = Golden { input_shape: [1, 4, 16], ..golden.clone() };
+        let other = Golden { images: vec![image(4, 16)], ..golden.clone() };
         assert!(export(Parts { golden: &other, ..parts }, [1.0, 2.0]).is_err());
         assert_eq!(Bundle::open(&folder)?.digest(), bundle.digest());
         assert_eq!(fs::read(bundle.model_path())?, loaded);

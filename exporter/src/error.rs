@@ -55,19 +55,19 @@ pub enum Error {
     },
 
     /// The engine loaded the ONNX model but failed to run it.
-    #[error("the engine fails on golden input {input}: {source}")]
+    #[error("the engine fails on golden image {image}: {source}")]
     Run {
-        /// Index of the input.
-        input: usize,
+        /// Index of the image.
+        image: usize,
         /// The engine's reason.
         source: BoxError,
     },
 
     /// The engine returned another number of logits than the trainer.
-    #[error("golden input {input} has the wrong number of logits: expected {expected}, found {found}")]
+    #[error("golden image {image} has the wrong number of logits: expected {expected}, found {found}")]
     LogitsCount {
-        /// Index of the input.
-        input: usize,
+        /// Index of the image.
+        image: usize,
         /// How many the trainer computed.
         expected: usize,
         /// How many the engine returned.

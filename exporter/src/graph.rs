@@ -2,14 +2,27 @@
 
 use models::weights::f32_bytes;
 
-use crate::onnx_proto::{
-    AttributeProto, Dimension, FLOAT, GraphProto, NodeProto, TensorProto, TensorShapeProto, TensorType, TypeProto,
-    ValueInfoProto, attribute_type,
+use crate::{
+    onnx_proto::{
+        AttributeProto, Dimension, FLOAT, FLOAT16, GraphProto, INT8, NodeProto, TensorProto, TensorShapeProto,
+        TensorType, TypeProto, ValueInfoProto, attribute_type,
+    },
+    storage::Stored,
 };
+
+/// Images that a graph takes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// So many: engines choose their operators for it.
+    Fixed(usize),
+    /// As many as come, in a dimension called `batch`.
+    Symbolic,
+}
 
 /// A graph under construction.
 pub(crate) struct GraphBuilder {
     graph: GraphProto,
+    batch: Batch,
 }
 
 /// A tensor that flows through the graph: its input, or the output of a node.
@@ -17,25 +30,44 @@ pub(crate) struct GraphBuilder {
 pub(crate) struct Value(String);
 
 impl GraphBuilder {
-    pub(crate) fn new(name: impl Into<String>) -> Self {
-        Self { graph: GraphProto { name: name.into(), ..GraphProto::default() } }
+    pub(crate) fn new(name: impl Into<String>, batch: Batch) -> Self {
+        Self { graph: GraphProto { name: name.into(), ..GraphProto::default() }, batch }
     }
 
-    /// Declares an input; `doc` says what it holds.
-    pub(crate) fn input(&mut self, name: &str, shape: &[usize], doc: &str) -> Value {
-        self.graph.input.push(value_info(name, shape, doc));
+    /// Declares an input of this element type, whose shape follows the batch; `doc` says what it holds.
+    pub(crate) fn input(&mut self, name: &str, number: i32, shape: &[usize], doc: &str) -> Value {
+        let input = self.value_info(name, number, shape, doc);
+        self.graph.input.push(input);
         Value(name.to_owned())
     }
 
     /// Adds a constant tensor, which nodes refer to by `name`.
     pub(crate) fn initializer(&mut self, name: &str, shape: &[usize], values: &[f32]) {
         assert_eq!(shape.iter().product::<usize>(), values.len(), "tensor {name} of shape {shape:?}");
-        self.graph.initializer.push(TensorProto {
-            dims: numbers(shape),
-            data_type: FLOAT,
-            name: name.to_owned(),
-            raw_data: f32_bytes(values),
-        });
+        self.raw(name, FLOAT, shape, f32_bytes(values));
+    }
+
+    /// Adds a kernel `[output, ...]` as it is stored; engines bring it to 32 bits once, when they load the graph.
+    pub(crate) fn kernel(&mut self, name: &str, shape: &[usize], stored: Stored) {
+        match stored {
+            Stored::F32(values) => self.initializer(name, shape, &values),
+            Stored::F16(values) => {
+                let halves = format!("{name}.f16");
+                self.raw(&halves, FLOAT16, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect());
+                self.node(name, "Cast", &[], &[halves], vec![int("to", FLOAT.into())]);
+            }
+            Stored::Int8(values, scales) => {
+                let parts = ["int8", "scale", "zero"].map(|part| format!("{name}.{part}"));
+                self.raw(&parts[0], INT8, shape, values.iter().map(|v| v.cast_unsigned()).collect());
+                self.initializer(&parts[1], &[scales.len()], &scales);
+                self.raw(&parts[2], INT8, &[scales.len()], vec![0; scales.len()]);
+                self.node(name, "DequantizeLinear", &[], &parts, vec![int("axis", 0)]);
+            }
+        }
+    }
+
+    fn raw(&mut self, name: &str, data_type: i32, shape: &[usize], raw_data: Vec<u8>) {
+        self.graph.initializer.push(TensorProto { dims: numbers(shape), data_type, name: name.to_owned(), raw_data });
     }
 
     /// Adds a node over `inputs` and then `constants`; its output carries its name.
@@ -57,13 +89,33 @@ impl GraphBuilder {
         Value(name.to_owned())
     }
 
-    /// The graph whose one output is `value`, which from now on is called `name`.
-    pub(crate) fn finish(mut self, value: &Value, name: &str, shape: &[usize], doc: &str) -> GraphProto {
+    /// Makes a value an output, which from now on is called `name`; its shape follows the batch.
+    pub(crate) fn output(&mut self, value: &Value, name: &str, shape: &[usize], doc: &str) -> Value {
         for node in &mut self.graph.node {
             node.input.iter_mut().chain(&mut node.output).filter(|v| **v == value.0).for_each(|v| name.clone_into(v));
         }
-        self.graph.output.push(value_info(name, shape, doc));
+        let output = self.value_info(name, FLOAT, shape, doc);
+        self.graph.output.push(output);
+        Value(name.to_owned())
+    }
+
+    pub(crate) fn finish(self) -> GraphProto {
         self.graph
+    }
+
+    fn value_info(&self, name: &str, number: i32, shape: &[usize], doc: &str) -> ValueInfoProto {
+        let known = |size: usize| Dimension { dim_value: Some(size as i64), dim_param: None };
+        let batch = match self.batch {
+            Batch::Fixed(size) => known(size),
+            Batch::Symbolic => Dimension { dim_value: None, dim_param: Some("batch".into()) },
+        };
+        let dim = std::iter::once(batch).chain(shape.iter().copied().map(known)).collect();
+        let tensor_type = TensorType { elem_type: number, shape: Some(TensorShapeProto { dim }) };
+        ValueInfoProto {
+            name: name.to_owned(),
+            r#type: Some(TypeProto { tensor_type: Some(tensor_type) }),
+            doc_string: doc.to_owned(),
+        }
     }
 }
 
@@ -89,16 +141,6 @@ pub(crate) fn ints(name: &str, values: &[usize]) -> AttributeProto {
         ints: numbers(values),
         r#type: attribute_type::INTS,
         ..AttributeProto::default()
-    }
-}
-
-fn value_info(name: &str, shape: &[usize], doc: &str) -> ValueInfoProto {
-    let dim = numbers(shape).into_iter().map(|dim_value| Dimension { dim_value }).collect();
-    let tensor_type = TensorType { elem_type: FLOAT, shape: Some(TensorShapeProto { dim }) };
-    ValueInfoProto {
-        name: name.to_owned(),
-        r#type: Some(TypeProto { tensor_type: Some(tensor_type) }),
-        doc_string: doc.to_owned(),
     }
 }
 

@@ -4,8 +4,8 @@
 //! [`models::Weights`], and whoever wants a graph checked hands in a function that runs it.
 //!
 //! ```
-//! use exporter::{parity, to_onnx};
-//! use models::{LabelSet, NetworkSpec, Preprocessing, TrainingFacts, Weights, bundle::Golden, preprocess::Color, weights::ModelSpec};
+//! use exporter::{OnnxOptions, parity, to_onnx};
+//! use models::{LabelSet, ModelSpec, NetworkSpec, Pixels, Preprocessing, TrainingFacts, Weights, bundle::Golden, preprocess::Color};
 //!
 //! // Weights of nothing but zeros, whose logits are zeros.
 //! let network = NetworkSpec::wide_resnet(10, 1, [1, 8, 8], 2)?;
@@ -14,22 +14,24 @@
 //! let preprocessing = Preprocessing { color: Color::Gray, height: 8, width: 8 };
 //! let training = TrainingFacts { labeled: 40, unlabeled: 700, steps: 1200, seed: 1 };
 //! let weights = Weights { spec: ModelSpec { network, labels, preprocessing }, training, tensors };
-//! let onnx: Vec<u8> = to_onnx(&weights)?;
+//! let onnx: Vec<u8> = to_onnx(&weights, &OnnxOptions::default())?;
 //! assert!(onnx.len() > 4 * 77_000);
 //!
-//! // An engine would run `onnx`; any function from an input to its logits will do.
-//! let golden = Golden { input_shape: [1, 8, 8], inputs: vec![vec![0.5; 64]], logits: vec![vec![0.0, 0.0]] };
-//! let engine = |_input: &[f32]| Ok::<_, std::io::Error>(vec![0.0, 1e-6]);
+//! // An engine would run `onnx`; any function from an image to its logits will do.
+//! let image = Pixels { height: 8, width: 8, channels: 1, data: vec![128; 64] };
+//! let golden = Golden { images: vec![image], logits: vec![vec![0.0, 0.0]] };
+//! let engine = |_: &Pixels| Ok::<_, std::io::Error>(vec![0.0, 1e-6]);
 //! assert!(parity(&golden, engine).is_err(), "within tolerance, but another class");
-//! let engine = |_input: &[f32]| Ok::<_, std::io::Error>(vec![1e-6, 0.0]);
+//! let engine = |_: &Pixels| Ok::<_, std::io::Error>(vec![1e-6, 0.0]);
 //! assert!(parity(&golden, engine)?.max_abs_diff < 2e-6);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! | item | what it does |
 //! |---|---|
-//! | [`to_onnx()`] | weights to the bytes of an ONNX model, for a batch of one |
-//! | [`parity()`] | golden inputs through an engine, compared with the trainer's logits |
+//! | [`to_onnx()`] | weights to the bytes of an ONNX model, with [`OnnxOptions`] |
+//! | [`rounded()`] | the network that a model with kernels in fewer bits is |
+//! | [`parity()`] | golden images through an engine, compared with the trainer's logits |
 //! | [`bundle()`] | both, and only then the bundle's folder |
 
 mod bundle;
@@ -38,6 +40,7 @@ mod error;
 mod graph;
 mod model;
 mod onnx_proto;
+mod storage;
 #[cfg(test)]
 mod testing;
 mod wide_resnet;
@@ -45,4 +48,6 @@ mod wide_resnet;
 pub use bundle::{Parts, bundle};
 pub use check::{Parity, parity};
 pub use error::{BoxError, Error, Result};
-pub use model::{INPUT, IR_VERSION, OPSET, OUTPUT, to_onnx};
+pub use graph::Batch;
+pub use model::{EMBEDDING, INPUT, IR_VERSION, OPSET, OUTPUT, OnnxOptions, PROBS, to_onnx};
+pub use storage::rounded;

@@ -1,9 +1,10 @@
-use models::{Weights, weights::ModelSpec};
+use models::{Weights, preprocess::InputLayout, weights::Storage};
 use prost::Message;
 use serde_json::json;
 
 use crate::{
     Result,
+    graph::Batch,
     onnx_proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto},
     wide_resnet,
 };
@@ -14,38 +15,80 @@ pub const OPSET: i64 = 17;
 pub const IR_VERSION: i64 = 8;
 /// Name of the model's input.
 pub const INPUT: &str = "image";
-/// Name of the model's output.
+/// Name of the model's first output.
 pub const OUTPUT: &str = "logits";
+/// Name of the output of calibrated probabilities.
+pub const PROBS: &str = "probs";
+/// Name of the output of the pooled features.
+pub const EMBEDDING: &str = "embedding";
+
+/// What an ONNX model takes and gives. The default is what devices run: one image, logits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnnxOptions {
+    /// Images at once.
+    pub batch: Batch,
+    /// How it takes them.
+    pub input: InputLayout,
+    /// The temperature of an output [`PROBS`]; none for a model without it.
+    pub probs: Option<f64>,
+    /// Whether there is an output [`EMBEDDING`].
+    pub embedding: bool,
+    /// How it stores kernels. What it then computes is the network of [`rounded`](crate::rounded) weights.
+    pub weights: Storage,
+    /// Under which terms the model may be used, for the file's metadata.
+    pub licence: Option<String>,
+}
+
+impl Default for OnnxOptions {
+    fn default() -> Self {
+        Self {
+            batch: Batch::Fixed(1),
+            input: InputLayout::F32,
+            probs: None,
+            embedding: false,
+            weights: Storage::F32,
+            licence: None,
+        }
+    }
+}
 
 /// The ONNX model that computes what the trained network computes in evaluation.
 ///
-/// The same weights make the same bytes. Tensors that the network does not have, such as a rotation head, are left
-/// out. The file's metadata carries `labels` and `preprocessing` as JSON.
+/// The same weights and options make the same bytes. Tensors that the network does not have, such as a rotation head, are
+/// left out. The file's metadata carries `labels` and `preprocessing` as JSON, the `digest` of the weights, and the
+/// `licence`.
 ///
 /// # Shapes
-/// [`INPUT`] is f32 `[1, channels, height, width]` with values from -1 to 1, [`OUTPUT`] f32 `[1, classes]`.
+/// [`INPUT`] is as [`models::preprocess::InputLayout`] says, [`OUTPUT`] and [`PROBS`] are f32 `[batch, classes]`, [`EMBEDDING`]
+/// f32 `[batch, features]`.
 ///
 /// # Errors
 /// [`Error::MissingTensor`](crate::Error::MissingTensor), [`Error::TensorSize`](crate::Error::TensorSize) and
 /// [`Error::NotFinite`](crate::Error::NotFinite) name the tensor; [`Error::Models`](crate::Error::Models) if the spec
 /// describes no network.
-pub fn to_onnx(weights: &Weights) -> Result<Vec<u8>> {
+pub fn to_onnx(weights: &Weights, options: &OnnxOptions) -> Result<Vec<u8>> {
     weights.spec.clone().validate()?;
     let model = ModelProto {
         ir_version: IR_VERSION,
         producer_name: "flywheel exporter".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        graph: Some(wide_resnet::graph(weights)?),
+        graph: Some(wide_resnet::graph(weights, options)?),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
-        metadata_props: metadata(&weights.spec),
+        metadata_props: metadata(weights, options),
     };
     Ok(model.encode_to_vec())
 }
 
-fn metadata(spec: &ModelSpec) -> Vec<StringStringEntryProto> {
-    [("labels", json!(spec.labels)), ("preprocessing", json!(spec.preprocessing))]
-        .map(|(key, value)| StringStringEntryProto { key: key.to_owned(), value: value.to_string() })
-        .into()
+fn metadata(weights: &Weights, options: &OnnxOptions) -> Vec<StringStringEntryProto> {
+    let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
+    let spec = &weights.spec;
+    let mut entries = vec![
+        entry("labels", json!(spec.labels).to_string()),
+        entry("preprocessing", json!(spec.preprocessing).to_string()),
+        entry("digest", weights.digest().to_string()),
+    ];
+    entries.extend(options.licence.clone().map(|licence| entry("licence", licence)));
+    entries
 }
 
 #[cfg(test)]
@@ -54,12 +97,18 @@ mod tests {
     use crate::testing;
 
     #[test]
-    fn carries_labels_and_preprocessing_for_whoever_finds_the_file_alone() -> Result<(), Box<dyn std::error::Error>> {
-        let weights = testing::weights(10, 1, [1, 8, 6], 3)?;
-        let model = ModelProto::decode(to_onnx(&weights)?.as_slice())?;
+    fn carries_what_one_has_to_know_for_whoever_finds_the_file_alone() -> Result<(), Box<dyn std::error::Error>> {
+        let mut weights = testing::weights(10, 1, [1, 8, 6], 3)?;
+        let options = OnnxOptions { licence: Some("CC-BY-4.0".into()), ..OnnxOptions::default() };
+        let model = ModelProto::decode(to_onnx(&weights, &options)?.as_slice())?;
         let value = |key: &str| model.metadata_props.iter().find(|p| p.key == key).map_or("", |p| &p.value);
         assert_eq!(value("labels"), r#"["class 0","class 1","class 2"]"#);
         assert_eq!(serde_json::from_str::<models::Preprocessing>(value("preprocessing"))?, weights.spec.preprocessing);
+        assert_eq!((value("digest"), value("licence")), (weights.digest().to_string().as_str(), "CC-BY-4.0"));
+        // The digest is that of the weights, to the last bit.
+        let digest = weights.digest();
+        weights.tensors.get_mut("classifier.bias").expect("a bias")[0] += 1e-6;
+        assert_ne!(weights.digest(), digest);
         Ok(())
     }
 }

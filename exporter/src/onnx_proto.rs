@@ -10,6 +10,12 @@ use prost::Message;
 
 /// `TensorProto.DataType.FLOAT`.
 pub(crate) const FLOAT: i32 = 1;
+/// `TensorProto.DataType.UINT8`.
+pub(crate) const UINT8: i32 = 2;
+/// `TensorProto.DataType.INT8`.
+pub(crate) const INT8: i32 = 3;
+/// `TensorProto.DataType.FLOAT16`.
+pub(crate) const FLOAT16: i32 = 10;
 /// `AttributeProto.AttributeType`.
 pub(crate) mod attribute_type {
     pub(crate) const FLOAT: i32 = 1;
@@ -126,11 +132,13 @@ pub(crate) struct TensorShapeProto {
     pub(crate) dim: Vec<Dimension>,
 }
 
-/// `TensorShapeProto.Dimension`; of the official choice only the number.
+/// `TensorShapeProto.Dimension`: a number or a name, whose official choice is that exactly one of them is there.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Dimension {
-    #[prost(int64, tag = "1")]
-    pub(crate) dim_value: i64,
+    #[prost(int64, optional, tag = "1")]
+    pub(crate) dim_value: Option<i64>,
+    #[prost(string, optional, tag = "2")]
+    pub(crate) dim_param: Option<String>,
 }
 
 /// An operator set; the empty domain is ONNX's own.

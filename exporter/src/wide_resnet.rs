@@ -6,24 +6,33 @@
 //! As [`models::network`]: pre-activation blocks, a bias in every convolution, leaky ReLU, "SAME" padding.
 
 use models::{
-    NetworkSpec, Weights,
-    network::{BlockSpec, LEAKY_SLOPE, NORM_EPSILON, same_padding},
+    Weights,
+    network::{BlockSpec, LEAKY_SLOPE, NORM_EPSILON, TensorRole, same_padding},
+    preprocess::InputLayout,
+    weights::Storage,
 };
 
 use crate::{
-    Error, INPUT, OUTPUT, Result,
+    EMBEDDING, Error, INPUT, OUTPUT, OnnxOptions, PROBS, Result,
     graph::{GraphBuilder, Value, float, int, ints},
-    onnx_proto::GraphProto,
+    onnx_proto::{FLOAT, GraphProto, UINT8},
+    storage::Stored,
 };
 
-/// The network of `weights`, for a batch of one.
-pub(crate) fn graph(weights: &Weights) -> Result<GraphProto> {
+/// The network of `weights`.
+pub(crate) fn graph(weights: &Weights, options: &OnnxOptions) -> Result<GraphProto> {
     let network = &weights.spec.network;
     let [channels, height, width] = network.input;
-    let mut graph = GraphBuilder::new(network.name());
-    initializers(&mut graph, network, weights)?;
+    let mut graph = GraphBuilder::new(network.name(), options.batch);
+    let image = match options.input {
+        InputLayout::F32 => graph.input(INPUT, FLOAT, &[channels, height, width], "8-bit values u as u * 2/255 - 1"),
+        InputLayout::Rgb8 => {
+            let image = graph.input(INPUT, UINT8, &[height, width, channels], "pixels, their channels together");
+            preprocess(&mut graph, &image)
+        }
+    };
+    initializers(&mut graph, weights, options.weights)?;
 
-    let image = graph.input(INPUT, &[1, channels, height, width], "8-bit values u as u * 2/255 - 1, planes by channel");
     let mut x = convolution(&mut graph, "stem", &Map { value: image, size: [height, width] }, 3, network.stem_stride);
     for spec in network.blocks() {
         x = block(&mut graph, &spec, &x);
@@ -33,18 +42,40 @@ pub(crate) fn graph(weights: &Weights) -> Result<GraphProto> {
     let features = graph.node("flatten", "Flatten", &[&pooled], &[], vec![int("axis", 1)]);
     let constants = tensors("classifier", ["weight", "bias"]);
     let logits = graph.node("classifier", "Gemm", &[&features], &constants, vec![int("transB", 1)]);
-    Ok(graph.finish(&logits, OUTPUT, &[1, network.classes], "one number a class, in the order of the labels"))
+    let classes = network.classes;
+    let logits = graph.output(&logits, OUTPUT, &[classes], "one number a class, in the order of the labels");
+    if let Some(temperature) = options.probs {
+        graph.initializer("temperature", &[], &[temperature as f32]);
+        let scaled = graph.node("probs.logits", "Div", &[&logits], &["temperature".into()], vec![]);
+        let probs = graph.node("probs.softmax", "Softmax", &[&scaled], &[], vec![int("axis", 1)]);
+        graph.output(&probs, PROBS, &[classes], "calibrated probabilities of the classes");
+    }
+    if options.embedding {
+        let doc = "what the classifier is given: the last feature map's means";
+        graph.output(&features, EMBEDDING, &[network.features()], doc);
+    }
+    Ok(graph.finish())
 }
 
-/// A feature map: `[1, channels, height, width]`.
+/// What [`models::Pixels::to_input`] does, inside the graph.
+fn preprocess(graph: &mut GraphBuilder, image: &Value) -> Value {
+    graph.initializer("image.scale", &[], &[2.0 / 255.0]);
+    graph.initializer("image.offset", &[], &[1.0]);
+    let float = graph.node("image.float", "Cast", &[image], &[], vec![int("to", FLOAT.into())]);
+    let scaled = graph.node("image.scaled", "Mul", &[&float], &["image.scale".into()], vec![]);
+    let centred = graph.node("image.centred", "Sub", &[&scaled], &["image.offset".into()], vec![]);
+    graph.node("image.planes", "Transpose", &[&centred], &[], vec![ints("perm", &[0, 3, 1, 2])])
+}
+
+/// A feature map: `[batch, channels, height, width]`.
 struct Map {
     value: Value,
     /// Height and width.
     size: [usize; 2],
 }
 
-fn initializers(graph: &mut GraphBuilder, network: &NetworkSpec, weights: &Weights) -> Result<()> {
-    for spec in network.tensors() {
+fn initializers(graph: &mut GraphBuilder, weights: &Weights, storage: Storage) -> Result<()> {
+    for spec in weights.spec.network.tensors() {
         let Some(values) = weights.tensors.get(&spec.name) else {
             return Err(Error::MissingTensor { tensor: spec.name, expected: spec.shape });
         };
@@ -54,7 +85,12 @@ fn initializers(graph: &mut GraphBuilder, network: &NetworkSpec, weights: &Weigh
         if let Some(index) = values.iter().position(|v| !v.is_finite()) {
             return Err(Error::NotFinite { tensor: spec.name, index, found: values[index] });
         }
-        graph.initializer(&spec.name, &spec.shape, values);
+        match spec.role {
+            TensorRole::Kernel => {
+                graph.kernel(&spec.name, &spec.shape, Stored::new(values, spec.shape[0], storage));
+            }
+            TensorRole::Offset | TensorRole::Statistic => graph.initializer(&spec.name, &spec.shape, values),
+        }
     }
     Ok(())
 }
@@ -105,13 +141,17 @@ mod tests {
     use models::weights::f32_values;
 
     use super::*;
-    use crate::{onnx_proto::AttributeProto, testing};
+    use crate::{Batch, onnx_proto::AttributeProto, testing};
+
+    fn plain(weights: &Weights) -> Result<GraphProto> {
+        graph(weights, &OnnxOptions::default())
+    }
 
     #[test]
     fn every_tensor_is_in_the_graph_once_with_its_shape_and_values() -> Result<()> {
         let mut weights = testing::weights(10, 2, [3, 8, 8], 4)?;
         weights.tensors.insert("rotation.bias".into(), vec![0.0; 4]);
-        let graph = graph(&weights)?;
+        let graph = plain(&weights)?;
         let expected: Vec<_> = weights.spec.network.tensors().into_iter().map(|t| (t.name, t.shape)).collect();
         let shape = |dims: &[i64]| dims.iter().map(|&d| d as usize).collect::<Vec<_>>();
         let found: Vec<_> = graph.initializer.iter().map(|t| (t.name.clone(), shape(&t.dims))).collect();
@@ -145,7 +185,7 @@ mod tests {
     #[test]
     fn a_block_that_halves_pads_each_side_by_its_own_parity() -> Result<()> {
         // Height 5 is odd, width 6 is even: only the even side is padded at its end alone. Then both are 3.
-        let graph = graph(&testing::weights(10, 1, [1, 5, 6], 2)?)?;
+        let graph = plain(&testing::weights(10, 1, [1, 5, 6], 2)?)?;
         assert_eq!(
             lines(&graph, &["groups.1.", "groups.2.blocks.0.conv1"]),
             [
@@ -172,7 +212,7 @@ mod tests {
     #[test]
     fn only_the_first_shortcut_starts_after_the_activation() -> Result<()> {
         let sources = |depth, width| -> Result<Vec<String>> {
-            let graph = graph(&testing::weights(depth, width, [1, 8, 8], 2)?)?;
+            let graph = plain(&testing::weights(depth, width, [1, 8, 8], 2)?)?;
             let nodes = ["groups.0.blocks.0.shortcut", "groups.0.blocks.0.add", "groups.0.blocks.1.add"];
             let nodes = nodes.iter().filter_map(|name| graph.node.iter().find(|n| n.name == *name));
             Ok(nodes.map(|n| n.input[0].clone()).collect())
@@ -188,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_head_pools_and_classifies() -> Result<()> {
-        let graph = graph(&testing::weights(10, 1, [1, 8, 8], 2)?)?;
+        let graph = plain(&testing::weights(10, 1, [1, 8, 8], 2)?)?;
         assert_eq!(
             lines(&graph, &["norm", "pool", "flatten", "classifier"]),
             [
@@ -219,9 +259,47 @@ mod tests {
         for break_it in break_it {
             let mut broken = weights.clone();
             broken.tensors.retain(|n, values| n != name || break_it(values));
-            let error = graph(&broken).err().map(|e| e.to_string());
+            let error = plain(&broken).err().map(|e| e.to_string());
             assert!(error.as_ref().is_some_and(|e| e.contains(name)), "{error:?}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn options_change_the_input_the_batch_and_the_outputs() -> Result<()> {
+        let weights = testing::weights(10, 1, [3, 8, 6], 2)?;
+        let options = OnnxOptions {
+            batch: Batch::Symbolic,
+            input: InputLayout::Rgb8,
+            probs: Some(1.5),
+            embedding: true,
+            ..OnnxOptions::default()
+        };
+        let graph = graph(&weights, &options)?;
+        assert_eq!(
+            lines(&graph, &["image", "stem", "pool", "flatten", "classifier", "probs"]),
+            [
+                "image.float Cast(image) to=1",
+                "image.scaled Mul(image.float, image.scale)",
+                "image.centred Sub(image.scaled, image.offset)",
+                "image.planes Transpose(image.centred) perm=[0, 3, 1, 2]",
+                "stem Conv(image.planes, weight, bias) kernel_shape=[3, 3] pads=[1, 1, 1, 1] strides=[1, 1]",
+                "pool GlobalAveragePool(norm.leaky)",
+                "flatten Flatten(pool) axis=1",
+                "classifier Gemm(embedding, weight, bias) transB=1",
+                "probs.logits Div(logits, temperature)",
+                "probs.softmax Softmax(probs.logits) axis=1",
+            ]
+        );
+        let declared = |info: &crate::onnx_proto::ValueInfoProto| {
+            let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).expect("a tensor");
+            let dims = tensor.shape.iter().flat_map(|shape| &shape.dim);
+            let dims: Vec<_> =
+                dims.map(|d| d.dim_param.clone().unwrap_or_else(|| d.dim_value.unwrap_or(0).to_string())).collect();
+            format!("{} {} {}", info.name, tensor.elem_type, dims.join(","))
+        };
+        let values: Vec<_> = graph.input.iter().chain(&graph.output).map(declared).collect();
+        assert_eq!(values, ["image 2 batch,8,6,3", "logits 1 batch,2", "probs 1 batch,2", "embedding 1 batch,64"]);
         Ok(())
     }
 }

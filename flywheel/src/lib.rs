@@ -14,6 +14,7 @@
 //! | [`ablation`] | variants of a training run, compared |
 //! | [`round`] | a whole round, resumable, with its record |
 //! | [`download`] | a file from the network, resumable and checked |
+//! | [`keys`] | the pair of keys that bundles are signed and verified with |
 //! | [`demo`], [`report`] | the loop end to end on real digits, and its page |
 //! | [`cli`] | the commands |
 
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod demo;
 pub mod download;
 pub mod interrupt;
+pub mod keys;
 pub mod progress;
 pub mod project;
 pub mod report;

@@ -9,10 +9,14 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use edge_runtime::sync::Remote;
 use jiff::Timestamp;
-use models::{Bundle, Digest, Weights, durable};
+use models::{
+    Bundle, Digest, Weights, durable,
+    signing::RollbackOrder,
+    sync::{self, ChannelPointer},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use trainer::{Classifier, data::LabeledImages, fit::MODEL_FILE};
 
@@ -52,6 +56,16 @@ pub struct RoundRecord {
     pub verdict: Verdict,
     /// Whether devices were given the bundle.
     pub published: bool,
+    /// When devices were ordered to go back to an older bundle, if they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<Timestamp>,
+}
+
+impl RoundRecord {
+    /// Whether devices may be running the bundle.
+    fn is_out(&self) -> bool {
+        self.published && self.withdrawn.is_none()
+    }
 }
 
 /// What a round trains on besides the project's own images, as in `rounds/round-N.inputs.json`.
@@ -70,6 +84,14 @@ pub struct Inputs {
 struct Current {
     weights: Weights,
     bundle: Bundle,
+}
+
+impl Current {
+    /// The network as devices compute it, with its kernels as the bundle stores them.
+    fn classifier(&self, project: &Project) -> Result<Classifier> {
+        let stored = exporter::rounded(&self.weights, self.bundle.manifest().weights);
+        Ok(Classifier::new(&stored, project.config().train.device)?)
+    }
 }
 
 /// Runs the next round, or goes on with one that was interrupted.
@@ -118,7 +140,8 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let spinner = progress.spinner(format!("{name}: exporting, checking, judging"));
     let parent = current.as_ref().map(|current| current.bundle.digest());
     let place = Place { sequence: u64::from(round), parent, created: inputs.began };
-    let Exported { bundle, test_logits } = export(project, &weights, &training, place, &project.bundle_folder(round))?;
+    let Exported { bundle, test_logits, .. } =
+        export(project, &weights, &training, place, &project.bundle_folder(round))?;
     let verdict = judge(project, current.as_ref(), &test_logits, &training.test)?;
     if verdict.passed {
         publish(&bundle, &remote, &config.store.channel)?;
@@ -134,9 +157,10 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
         bundle: bundle.digest(),
         test_accuracy: bundle.report_card()?.accuracy,
         published: verdict.passed,
+        withdrawn: None,
         verdict,
     };
-    durable::write_json(&project.rounds_folder().join(format!("{name}.json")), &record)?;
+    write_record(project, &record)?;
     let gone = if record.published { "published" } else { "refused" };
     progress.line(format!(
         "{name}: test accuracy {:.1} %, {gone} ({})",
@@ -144,6 +168,40 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
         record.verdict.reason
     ));
     Ok(record)
+}
+
+/// Orders the devices to go back to the bundle of an older round, and returns the order.
+///
+/// The order is in the remote before the pointer that needs it, and the records are written last: cut off anywhere, the
+/// same command goes on.
+///
+/// # Errors
+/// If there is no key to sign with, no such published round, or none after it to leave; if the remote fails.
+pub fn rollback(project: &Project, to: u32) -> Result<RollbackOrder> {
+    let key = project.signing_key()?.context("expected export.signing_key: devices follow only a signed order")?;
+    let _lock = lock(project)?;
+    let mut records = records(project)?;
+    let left = records.iter().rfind(|record| record.is_out()).context("no bundle was published yet")?.round;
+    let target = records.iter().find(|record| record.round == to && record.is_out());
+    let target = target.with_context(|| format!("round {to} was not published, or was withdrawn"))?;
+    ensure!(to < left, "devices run round {left}: expected an older round, found {to}");
+    let channel = project.config().store.channel.clone();
+    let to = ChannelPointer { bundle: target.bundle, sequence: u64::from(to) };
+    let order = RollbackOrder { channel, from: u64::from(left), to };
+    let remote = open_remote(project)?;
+    remote.put(&sync::rollback(&order.channel), order.sign(&key)?)?;
+    remote.put(&sync::channel(&order.channel), serde_json::to_vec_pretty(&order.to)?)?;
+    let now = Timestamp::now();
+    for record in records.iter_mut().filter(|record| u64::from(record.round) > order.to.sequence && record.is_out()) {
+        record.withdrawn = Some(now);
+        write_record(project, record)?;
+    }
+    Ok(order)
+}
+
+fn write_record(project: &Project, record: &RoundRecord) -> Result<()> {
+    let path = project.rounds_folder().join(format!("{}.json", round_name(record.round)));
+    Ok(durable::write_json(&path, record)?)
 }
 
 /// The records of all finished rounds, in order.
@@ -182,7 +240,7 @@ fn lock(project: &Project) -> Result<File> {
 
 /// The bundle that devices were given last, with the weights it was made from.
 fn current(project: &Project, data: &ProjectData) -> Result<Option<Current>> {
-    let Some(record) = records(project)?.into_iter().rfind(|record| record.published) else { return Ok(None) };
+    let Some(record) = records(project)?.into_iter().rfind(RoundRecord::is_out) else { return Ok(None) };
     let path = project.run_folder(&round_name(record.round)).join(MODEL_FILE);
     let weights = Weights::read(&path)?;
     data.check_fits(project, &weights.spec, &path)?;
@@ -217,17 +275,17 @@ fn choose_inputs(
 }
 
 fn relabel_samples(project: &Project, current: &Current) -> Result<(Vec<Relabeled>, usize)> {
-    let classifier = Classifier::new(&current.weights, project.config().train.device)?;
+    let classifier = current.classifier(project)?;
     let calibration = &current.bundle.manifest().calibration;
     Ok(relabel(&classifier, calibration, &project.config().preprocessing, ingest::samples(project)?))
 }
 
 fn judge(project: &Project, current: Option<&Current>, new: &[Vec<f32>], test: &LabeledImages) -> Result<Verdict> {
-    let Some(Current { weights, .. }) = current else {
+    let Some(current) = current else {
         let classes = new.first().map_or(0, Vec::len);
         return Ok(gate::first(new, &test.labels, classes));
     };
-    let current = Classifier::new(weights, project.config().train.device)?.logits(&test.images);
+    let current = current.classifier(project)?.logits(&test.images);
     Ok(gate::against(&current, new, &test.labels, &project.config().gate))
 }
 

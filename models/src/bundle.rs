@@ -2,34 +2,42 @@
 //!
 //! ```text
 //! model.onnx           the network, batch of 1
-//! golden.safetensors   inputs and the logits that the trainer computed for them
+//! golden.safetensors   images and the logits that the trainer computed for them
 //! report_card.json     what the workstation measured before it let the bundle go
-//! manifest.json        sha256 and size of the files above, and how the model is to be used
-//! model.sig            reserved for the signature over all of them; absent until bundles are signed
+//! manifest.json        sha256 and size of the files above, and how, where and when the model is to be used
+//! model.sig            the signature over all of them, of OpenSSF Model Signing; absent if the bundle is not signed
 //! ```
 //!
-//! The sha256 of `manifest.json` names the bundle, since it fixes every other byte.
+//! The sha256 of `manifest.json` names the bundle, since it fixes every other byte but the signature's.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use semver::Version;
 
-use crate::{Calibration, Digest, Error, LabelSet, ModelSpec, NetworkSpec, Preprocessing, Result, durable};
+use crate::{
+    Digest, Error, Result, durable,
+    signing::{self, PrivateKey, TrustedKeys},
+};
 
 mod golden;
+mod manifest;
+mod release;
 mod report_card;
+#[cfg(test)]
+mod tests;
 
 pub use golden::{Disagreement, Golden};
+pub use manifest::{CollectionPolicy, FileEntry, Manifest};
+pub use release::{Host, Release};
 pub use report_card::{ReliabilityBin, ReportCard};
 
 /// Version of the folder's layout and of the manifest.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+/// The first version of a device's program that reads [`FORMAT`].
+pub const OLDEST_RUNTIME: Version = Version::new(0, 1, 0);
 /// The network.
 pub const MODEL: &str = "model.onnx";
 /// The golden vectors.
@@ -38,64 +46,12 @@ pub const GOLDEN: &str = "golden.safetensors";
 pub const REPORT_CARD: &str = "report_card.json";
 /// The manifest.
 pub const MANIFEST: &str = "manifest.json";
-/// Where the signature will be. It covers the manifest, so the manifest does not list it.
+/// The signature. It covers the manifest, so the manifest does not list it.
 pub const SIGNATURE: &str = "model.sig";
 
 const LISTED: [&str; 3] = [MODEL, GOLDEN, REPORT_CARD];
-/// A manifest is a page of text; what is larger is none.
-const MAX_MANIFEST: u64 = 1 << 20;
-
-/// How a bundle is to be used, and what its files must be.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// [`FORMAT`].
-    pub format: u32,
-    /// Counts up with every bundle of a project; a device never goes back.
-    pub sequence: u64,
-    /// The bundle that this one replaces.
-    pub parent: Option<Digest>,
-    /// When it was made.
-    pub created: Timestamp,
-    /// The network inside `model.onnx`.
-    pub network: NetworkSpec,
-    /// The classes, in the order of the logits.
-    pub labels: LabelSet,
-    /// From an image file to the network's input.
-    pub preprocessing: Preprocessing,
-    /// From logits to probabilities and pseudo-labels.
-    pub calibration: Calibration,
-    /// Which samples a device keeps.
-    pub collection: CollectionPolicy,
-    /// Every other file of the folder by name.
-    pub files: BTreeMap<String, FileEntry>,
-}
-
-/// What a file must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileEntry {
-    /// Its digest.
-    pub sha256: Digest,
-    /// Its size.
-    pub bytes: u64,
-}
-
-/// Which samples a device keeps while it runs a bundle.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CollectionPolicy {
-    /// Confident samples kept per class and bundle, at most. Keeps a frequent class from filling the disk.
-    pub confident_per_class: u32,
-    /// Probability with which any image at all is kept for audit, whatever the model says of it.
-    pub audit_probability: f64,
-}
-
-impl Default for CollectionPolicy {
-    fn default() -> Self {
-        Self { confident_per_class: 1000, audit_probability: 0.05 }
-    }
-}
+/// A manifest is a page of text; what is larger, in bytes, is none.
+pub const MAX_MANIFEST: u64 = 1 << 20;
 
 /// A verified bundle on disk.
 #[derive(Clone, Debug)]
@@ -106,7 +62,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Writes a bundle to `folder` from the three files' contents; `manifest.files` is filled in.
+    /// Writes a bundle to `folder` from the three files' contents, signed if there is a key; `manifest.files` is filled in.
     ///
     /// # Errors
     /// [`Error::Io`]; nothing is left behind.
@@ -116,6 +72,7 @@ impl Bundle {
         model: &[u8],
         golden: &Golden,
         card: &ReportCard,
+        key: Option<&PrivateKey>,
     ) -> Result<Self> {
         let golden = golden.to_bytes()?;
         let card = serde_json::to_vec_pretty(card).map_err(|e| Error::malformed(REPORT_CARD, "JSON", e))?;
@@ -128,7 +85,8 @@ impl Bundle {
             for (name, bytes) in contents {
                 durable::write(&folder.join(name), bytes)?;
             }
-            durable::write_json(&folder.join(MANIFEST), &manifest)
+            durable::write_json(&folder.join(MANIFEST), &manifest)?;
+            key.map_or(Ok(()), |key| Self::open(folder)?.sign(key))
         })?;
         Self::open(folder)
     }
@@ -140,11 +98,7 @@ impl Bundle {
     /// [`Error::DigestMismatch`], each with the file.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
-        let size = fs::symlink_metadata(&path).map_err(Error::io("read", &path))?.len();
-        if size > MAX_MANIFEST {
-            return Err(Error::malformed(path.display(), format!("at most {MAX_MANIFEST} bytes"), size));
-        }
-        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        let bytes = read(&path, MAX_MANIFEST)?;
         let manifest = Manifest::parse(&path.display().to_string(), &bytes)?;
         let bundle = Self { folder: folder.to_owned(), digest: Digest::of(&bytes), manifest };
         bundle.verify_entries()?;
@@ -152,6 +106,45 @@ impl Bundle {
             verify_file(&folder.join(name), entry)?;
         }
         Ok(bundle)
+    }
+
+    /// Signs every file of the bundle; a signature that is there is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sign(&self, key: &PrivateKey) -> Result<()> {
+        let path = self.folder.join(SIGNATURE);
+        let signature = signing::sign(&self.digest.short(), &self.manifest.signed_files(self.digest), SIGNATURE, key);
+        durable::write(&path, &signature.map_err(|e| Error::malformed(path.display(), "a JSON form", e))?)
+    }
+
+    /// Proves that a trusted key has signed the bundle; returns the key's id.
+    ///
+    /// # Errors
+    /// [`Error::Unsigned`], [`Error::Untrusted`], [`Error::SignedOther`], or [`Error::Malformed`] for what is no signature.
+    pub fn verify(&self, trusted: &TrustedKeys) -> Result<Digest> {
+        let path = self.folder.join(SIGNATURE);
+        let unsigned = || Error::Unsigned { bundle: self.folder.display().to_string() };
+        self.manifest.verify(
+            &path.display().to_string(),
+            self.digest,
+            &self.signature()?.ok_or_else(unsigned)?,
+            trusted,
+        )
+    }
+
+    /// The signature, if there is one; nobody has verified it.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Malformed`] for what is too large to be one.
+    pub fn signature(&self) -> Result<Option<Vec<u8>>> {
+        let path = self.folder.join(SIGNATURE);
+        self.is_signed().then(|| read(&path, signing::MAX_SIGNATURE)).transpose()
+    }
+
+    /// Whether there is a signature, by whomever.
+    pub fn is_signed(&self) -> bool {
+        self.folder.join(SIGNATURE).exists()
     }
 
     /// Only plain files that the manifest lists, the manifest, and perhaps a signature.
@@ -202,8 +195,8 @@ impl Bundle {
         let what = path.display().to_string();
         let golden = Golden::parse(&what, &fs::read(&path).map_err(Error::io("read", &path))?)?;
         let network = &self.manifest.network;
-        if (golden.input_shape, golden.logits[0].len()) != (network.input, network.classes) {
-            return Err(Error::malformed(what, "inputs and logits of the network's shapes", "others"));
+        if golden.sizes() != (network.input, network.classes) {
+            return Err(Error::malformed(what, "images and logits of the network's shapes", "others"));
         }
         Ok(golden)
     }
@@ -220,58 +213,18 @@ impl Bundle {
 
     /// Names of the files that make up the bundle, the manifest last.
     pub fn file_names(&self) -> impl Iterator<Item = &str> {
-        self.manifest.files.keys().map(String::as_str).chain([MANIFEST])
+        let signature = self.is_signed().then_some(SIGNATURE);
+        self.manifest.files.keys().map(String::as_str).chain(signature).chain([MANIFEST])
     }
 }
 
-impl Manifest {
-    /// Parses and checks a manifest; `what` names it in errors.
-    ///
-    /// # Errors
-    /// [`Error::UnknownFormat`], [`Error::Malformed`], [`Error::Network`].
-    pub fn parse(what: &str, bytes: &[u8]) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
-        let malformed = |e: serde_json::Error| Error::malformed(what, "a bundle manifest", e);
-        let Version { format } = serde_json::from_slice(bytes).map_err(malformed)?;
-        if format != FORMAT {
-            return Err(Error::UnknownFormat { what: what.to_owned(), found: format, known: FORMAT });
-        }
-        let manifest: Self = serde_json::from_slice(bytes).map_err(malformed)?;
-        manifest.validate(what)?;
-        Ok(manifest)
+/// A file that is read whole: no larger one is.
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let size = fs::symlink_metadata(path).map_err(Error::io("read", path))?.len();
+    if size > limit {
+        return Err(Error::malformed(path.display(), format!("at most {limit} bytes"), size));
     }
-
-    fn validate(&self, what: &str) -> Result<()> {
-        let malformed = |e: Error| Error::malformed(what, "parts that fit each other", e);
-        self.model_spec().validate().map_err(malformed)?;
-        self.calibration.clone().validate(self.labels.len()).map_err(malformed)?;
-        let audit = self.collection.audit_probability;
-        if !(0.0..=1.0).contains(&audit) {
-            return Err(Error::malformed(what, "an audit_probability from 0 to 1", audit));
-        }
-        if !self.files.keys().map(String::as_str).eq(sorted(LISTED)) {
-            let names: Vec<_> = self.files.keys().collect();
-            return Err(Error::malformed(what, format!("the files {LISTED:?}"), format!("{names:?}")));
-        }
-        Ok(())
-    }
-
-    /// What the model is.
-    pub fn model_spec(&self) -> ModelSpec {
-        ModelSpec {
-            network: self.network.clone(),
-            labels: self.labels.clone(),
-            preprocessing: self.preprocessing.clone(),
-        }
-    }
-}
-
-fn sorted<const N: usize>(mut names: [&str; N]) -> [&str; N] {
-    names.sort_unstable();
-    names
+    fs::read(path).map_err(Error::io("read", path))
 }
 
 fn verify_file(path: &Path, entry: &FileEntry) -> Result<()> {
@@ -284,114 +237,4 @@ fn verify_file(path: &Path, entry: &FileEntry) -> Result<()> {
         return Err(Error::DigestMismatch { path: path.to_owned(), expected: entry.sha256, found });
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{TrainingFacts, preprocess::Color};
-
-    fn manifest() -> Manifest {
-        let preprocessing = Preprocessing { color: Color::Gray, height: 4, width: 4 };
-        Manifest {
-            format: FORMAT,
-            sequence: 7,
-            parent: Some(Digest::of(b"parent")),
-            created: Timestamp::UNIX_EPOCH,
-            network: NetworkSpec::wide_resnet(10, 1, preprocessing.shape(), 2).expect("a network"),
-            labels: LabelSet::new(["cat", "dog"]).expect("two names"),
-            preprocessing,
-            calibration: Calibration { temperature: 1.5, thresholds: vec![0.9, 0.8] },
-            collection: CollectionPolicy::default(),
-            files: BTreeMap::new(),
-        }
-    }
-
-    fn report_card() -> ReportCard {
-        ReportCard {
-            test_images: 2,
-            accuracy: 0.5,
-            accuracy_interval: [0.1, 0.9],
-            per_class_accuracy: vec![1.0, 0.0],
-            confusion: vec![vec![1, 0], vec![1, 0]],
-            ece_before: 0.1,
-            ece_after: 0.05,
-            reliability_before: vec![ReliabilityBin { count: 2, confidence: 0.6, accuracy: 0.5 }],
-            reliability_after: Vec::new(),
-            parity_max_abs_diff: Some(1e-6),
-            training: TrainingFacts { labeled: 40, unlabeled: 700, steps: 1200, seed: 1 },
-        }
-    }
-
-    fn write(folder: &Path, manifest: Manifest) -> Result<Bundle> {
-        let golden = Golden { input_shape: [1, 4, 4], inputs: vec![vec![0.5; 16]], logits: vec![vec![1.0, -1.0]] };
-        Bundle::write(folder, manifest, b"the network", &golden, &report_card())
-    }
-
-    #[test]
-    fn reads_back_what_was_written() -> Result<()> {
-        let parent = tempfile::tempdir().map_err(Error::io("create", Path::new("a folder")))?;
-        let folder = parent.path().join("bundle");
-        let written = write(&folder, manifest())?;
-        let read = Bundle::open(&folder)?;
-        assert_eq!((read.digest(), read.manifest()), (written.digest(), written.manifest()));
-        assert_eq!(read.report_card()?, report_card());
-        assert_eq!(read.golden()?.logits, [[1.0, -1.0]]);
-        // The place for the signature: it may be there, and the manifest does not know of it.
-        durable::write(&folder.join(SIGNATURE), b"{}")?;
-        assert_eq!(Bundle::open(&folder)?.digest(), written.digest());
-        Ok(())
-    }
-
-    #[test]
-    fn a_changed_cut_missing_or_added_file_is_refused_by_name() -> Result<()> {
-        let parent = tempfile::tempdir().map_err(Error::io("create", Path::new("a folder")))?;
-        let folder = parent.path().join("bundle");
-        let refused = |name: &str| {
-            let error = Bundle::open(&folder).err().map(|e| e.to_string()).unwrap_or_default();
-            assert!(error.contains(name), "{error:?} does not name {name}");
-        };
-        let digest = write(&folder, manifest())?.digest();
-        for name in LISTED {
-            let path = folder.join(name);
-            let whole = fs::read(&path).map_err(Error::io("read", &path))?;
-            for at in 0..whole.len() {
-                let mut changed = whole.clone();
-                changed[at] ^= 0x20;
-                fs::write(&path, &changed).map_err(Error::io("write", &path))?;
-                refused(name);
-            }
-            fs::write(&path, &whole[..whole.len() - 1]).map_err(Error::io("write", &path))?;
-            refused(name);
-            durable::remove(&path)?;
-            refused(name);
-            durable::write(&path, &whole)?;
-        }
-        // A manifest that was changed and still makes sense is another bundle: its name gives it away.
-        let path = folder.join(MANIFEST);
-        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        durable::write(&path, text.replace("\"sequence\": 7", "\"sequence\": 8").as_bytes())?;
-        assert_ne!(Bundle::open(&folder)?.digest(), digest);
-        for (from, to) in [("\"format\": 1", "\"format\": 2"), ("1.5", "-1.5"), ("\"dog\"", "\"cat\""), ("0.8", "null")]
-        {
-            assert!(text.contains(from));
-            durable::write(&path, text.replace(from, to).as_bytes())?;
-            refused("manifest.json");
-        }
-        durable::write(&path, text.as_bytes())?;
-        durable::write(&folder.join("run.sh"), b"")?;
-        refused("run.sh");
-        Ok(())
-    }
-
-    #[test]
-    fn an_invalid_part_leaves_the_bundle_before_in_place() -> Result<()> {
-        let parent = tempfile::tempdir().map_err(Error::io("create", Path::new("a folder")))?;
-        let folder = parent.path().join("bundle");
-        let digest = write(&folder, manifest())?.digest();
-        let invalid = CollectionPolicy { audit_probability: 1.5, ..CollectionPolicy::default() };
-        assert!(write(&folder, Manifest { collection: invalid, ..manifest() }).is_err());
-        assert_eq!(Bundle::open(&folder)?.digest(), digest);
-        Ok(())
-    }
 }

@@ -22,8 +22,20 @@ pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// # Errors
 /// [`Error::Io`] with the path; the old content is then still in place.
 pub fn write_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    write_as(0o666, path, write)
+}
+
+/// Replaces the file at `path` by `bytes` that nobody but its owner may read.
+///
+/// # Errors
+/// As [`write_with`].
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_as(0o600, path, |file| file.write_all(bytes))
+}
+
+fn write_as(mode: u32, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let folder = parent(path);
-    let mut file = builder(0o666).tempfile_in(folder).map_err(Error::io("create a file in", folder))?;
+    let mut file = builder(mode).tempfile_in(folder).map_err(Error::io("create a file in", folder))?;
     write_through(&mut file, write).map_err(Error::io("write", path))?;
     file.persist(path).map_err(|e| Error::io("rename a file to", path)(e.error))?;
     sync_folder(folder)

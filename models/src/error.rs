@@ -1,6 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use crate::Digest;
+use jiff::Timestamp;
+
+use crate::{Digest, signing::TrustedKeys};
 
 /// What can be wrong with a file, a folder or a message that this crate reads or writes.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,67 @@ pub enum Error {
         known: u32,
     },
 
+    /// A file that should hold a key does not.
+    #[error("{} holds no key that can be used: expected {expected}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+    },
+
+    /// More trusted keys than a device believes.
+    #[error("{found} trusted keys: expected at most {}, the one in use and the next one", TrustedKeys::MAX)]
+    TooManyKeys {
+        /// How many there are.
+        found: usize,
+    },
+
+    /// A bundle without a signature, where one is needed.
+    #[error("the bundle {bundle} is not signed: expected a signature by a trusted key")]
+    Unsigned {
+        /// The bundle.
+        bundle: String,
+    },
+
+    /// No trusted key made a signature, or what it is over was changed.
+    #[error("{what} is no signature of a trusted key over its content: trusted are {}", list(trusted))]
+    Untrusted {
+        /// The signed file.
+        what: String,
+        /// Short ids of the trusted keys.
+        trusted: Vec<String>,
+    },
+
+    /// A signature by a trusted key, but not over these files.
+    #[error("{what} signs other files than these: they differ in {file:?}")]
+    SignedOther {
+        /// The signature.
+        what: String,
+        /// The first file that differs.
+        file: String,
+    },
+
+    /// A bundle that is not to be taken over yet.
+    #[error("the bundle is not to be taken over before {not_before}; here it is {now}")]
+    TooEarly {
+        /// From when on it is.
+        not_before: Timestamp,
+        /// The device's time.
+        now: Timestamp,
+    },
+
+    /// A bundle that is not meant for a device, or not any more.
+    #[error("the bundle is not for this device: its {key} has to be {expected}, found {found}")]
+    NotForHost {
+        /// The condition.
+        key: &'static str,
+        /// What the bundle is for.
+        expected: String,
+        /// What the device is.
+        found: String,
+    },
+
     /// A list of labels that cannot name classes.
     #[error("invalid label set: {0}")]
     Labels(String),
@@ -91,4 +154,8 @@ impl Error {
     pub fn malformed(what: impl ToString, expected: impl ToString, found: impl ToString) -> Self {
         Self::Malformed { what: what.to_string(), expected: expected.to_string(), found: found.to_string() }
     }
+}
+
+fn list(ids: &[String]) -> String {
+    if ids.is_empty() { "none".into() } else { ids.join(", ") }
 }

@@ -21,6 +21,7 @@
 //! | [`preprocess`] | the way from an image file to the network's input |
 //! | [`calibration`] | the way from logits to probabilities and pseudo-labels |
 //! | [`bundle`] | the folder that a device runs |
+//! | [`signing`] | who made a bundle: keys, signatures, orders to go back |
 //! | [`sample`], [`segment`] | a kept image with its record; a sealed file of them |
 //! | [`sync`] | names and messages in the store between devices and workstation |
 //! | [`durable`] | writing files so that a power cut leaves the old or the new content, never half of it |
@@ -36,6 +37,7 @@ pub mod network;
 pub mod preprocess;
 pub mod sample;
 pub mod segment;
+pub mod signing;
 pub mod sync;
 pub mod tolerance;
 pub mod weights;

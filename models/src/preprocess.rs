@@ -45,6 +45,47 @@ impl Color {
     }
 }
 
+/// How a graph takes an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InputLayout {
+    /// f32 `[batch, channels, height, width]`, each value `u * 2/255 - 1`: what [`Pixels::to_input`] makes.
+    #[default]
+    F32,
+    /// u8 `[batch, height, width, channels]`: the pixels as a decoder leaves them. Grey images have one channel.
+    Rgb8,
+}
+
+impl InputLayout {
+    /// The type of its numbers.
+    pub fn number(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Rgb8 => "u8",
+        }
+    }
+}
+
+/// One input of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputSpec {
+    /// How it takes an image.
+    pub layout: InputLayout,
+    /// Channels, height, width.
+    pub shape: [usize; 3],
+}
+
+impl InputSpec {
+    /// The dimensions in the order of the layout, for a batch of one.
+    pub fn dims(&self) -> [usize; 4] {
+        let [channels, height, width] = self.shape;
+        match self.layout {
+            InputLayout::F32 => [1, channels, height, width],
+            InputLayout::Rgb8 => [1, height, width, channels],
+        }
+    }
+}
+
 /// An image of 8 bits a channel, rows first, channels together: `[height, width, channel]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pixels {
@@ -111,6 +152,11 @@ fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
 }
 
 impl Pixels {
+    /// Channels, height, width.
+    pub fn shape(&self) -> [usize; 3] {
+        [self.channels, self.height, self.width]
+    }
+
     /// The network's input: `[channel, height, width]`, each value `u * 2/255 - 1`.
     pub fn to_input(&self) -> Vec<f32> {
         let mut input = Vec::with_capacity(self.data.len());

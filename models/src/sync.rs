@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! channels/CHANNEL.json            which bundle the devices of a channel should run: a ChannelPointer
+//! channels/CHANNEL.rollback.json   the order to go back to an older one, if there is one: a signed RollbackOrder
 //! bundles/DIGEST/FILE              the files of a bundle
 //! segments/DEVICE/DIGEST.tar       a sealed segment, uploaded by a device
 //! receipts/DEVICE/DIGEST.json      the workstation has it: a Receipt; only then does the device delete its copy
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Digest, Error, Result, segment};
 
 /// The current bundle of a channel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelPointer {
     /// The bundle's digest.
@@ -82,6 +83,11 @@ pub struct Counters {
 /// Name of a channel's pointer.
 pub fn channel(channel: &str) -> String {
     format!("channels/{channel}.json")
+}
+
+/// Name of a channel's order to go back.
+pub fn rollback(channel: &str) -> String {
+    format!("channels/{channel}.rollback.json")
 }
 
 /// Name of a bundle's file.

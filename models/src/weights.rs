@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, LabelSet, NetworkSpec, Preprocessing, Result, durable};
+use crate::{Digest, Error, LabelSet, NetworkSpec, Preprocessing, Result, durable};
 
 /// One key alone: safetensors writes several in any order, and the same model should make the same bytes.
 const METADATA_KEY: &str = "flywheel";
@@ -57,6 +58,30 @@ pub struct TrainingFacts {
     pub seed: u64,
 }
 
+/// How a model's file stores kernels. It computes in 32 bits all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// As they were trained.
+    #[default]
+    F32,
+    /// In 16 bits: half of the size.
+    F16,
+    /// In 8 bits with a scale for each output channel: a quarter of the size.
+    Int8,
+}
+
+impl Storage {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -98,6 +123,12 @@ impl Weights {
         let bytes = safetensors::serialize(views, Some([(METADATA_KEY.to_owned(), header)].into()))
             .map_err(|e| Error::malformed(&what, "safetensors", e))?;
         durable::write(path, &bytes)
+    }
+
+    /// The digest of the tensors, names and numbers: the same for the same network, wherever it is written to.
+    pub fn digest(&self) -> Digest {
+        let tensor = |(name, values): (&String, &Vec<f32>)| [name.as_bytes(), &[0], &f32_bytes(values)].concat();
+        Digest::of(&self.tensors.iter().flat_map(tensor).collect::<Vec<u8>>())
     }
 
     /// Reads the file and checks it against the spec it carries.

@@ -20,7 +20,6 @@ const BATCH: usize = 256;
 /// A trained network that classifies images in bulk, on the workstation.
 #[derive(Debug)]
 pub struct Classifier {
-    spec: ModelSpec,
     network: WideResNet,
     device: Device,
 }
@@ -35,7 +34,7 @@ impl Classifier {
         let fresh = WideResNet::new(&weights.spec.network, &mut random::stream(0, "overwritten"), &device);
         let tensor = |values: &Vec<f32>| Tensor::from_floats(values.as_slice(), &device);
         let tensors = weights.tensors.iter().map(|(name, values)| (name.clone(), tensor(values))).collect();
-        Ok(Self { spec: weights.spec.clone(), network: net::load(fresh, tensors), device })
+        Ok(Self { network: net::load(fresh, tensors), device })
     }
 
     /// The logits of each image.
@@ -52,11 +51,7 @@ impl Classifier {
     pub fn golden(&self, images: &[Pixels], count: usize) -> Golden {
         let count = count.min(images.len());
         let images: Vec<Pixels> = (0..count).map(|i| images[i * images.len() / count].clone()).collect();
-        Golden {
-            input_shape: self.spec.network.input,
-            inputs: images.iter().map(Pixels::to_input).collect(),
-            logits: self.logits(&images),
-        }
+        Golden { logits: self.logits(&images), images }
     }
 }
 

@@ -31,13 +31,14 @@ the images at hand; nothing is lost.
 Examples:
   flywheel-edge run --config edge.toml
   flywheel-edge run --config edge.toml --once
-  flywheel-edge run --device cam-1 --source images --state state --remote /mnt/share --bundle bundle
+  flywheel-edge run --device cam-1 --source images --state state --remote /mnt/share --trusted-key trusted.pem
 
 edge.toml:
   device = \"cam-1\"
   source = \"images\"
   state = \"state\"
   remote = \"/mnt/share\"
+  trusted_keys = [\"trusted.pem\"]
   poll_seconds = 2.0")]
 pub struct RunArgs {
     /// Configuration file; flags override what it says
@@ -64,6 +65,18 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<String>,
+    /// Public key of which a bundle needs a signature; a second one while keys are changed
+    #[arg(long = "trusted-key", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trusted_keys: Vec<PathBuf>,
+    /// Kind of the device, for bundles that are only for some
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    /// Library of an ONNX Runtime to run bundles with
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    onnxruntime: Option<PathBuf>,
     /// Seconds between two looks while nothing is new [default: 2]
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use models::bundle::{Disagreement, GOLDEN, Golden};
+use models::{
+    bundle::{Disagreement, GOLDEN, Golden},
+    signing::PrivateKey,
+};
 use object_store::memory::InMemory;
 
 use super::*;
@@ -9,11 +12,19 @@ use crate::fixture::{self, TestResult};
 struct Workstation {
     remote: Remote,
     folder: tempfile::TempDir,
+    key: PrivateKey,
 }
 
 impl Workstation {
     fn new() -> std::result::Result<Self, Box<dyn std::error::Error>> {
-        Ok(Self { remote: Remote::new(Arc::new(InMemory::new()))?, folder: tempfile::tempdir()? })
+        let key = PrivateKey::from_secret([7; 32]).ok_or("no key")?;
+        Ok(Self { remote: Remote::new(Arc::new(InMemory::new()))?, folder: tempfile::tempdir()?, key })
+    }
+
+    /// The terms of a device that trusts it.
+    fn terms(&self) -> Result<Terms> {
+        let trusted = TrustedKeys::new(vec![self.key.public()])?;
+        Ok(Terms { trusted, channel: "stable".into(), target: Some("camera".into()), onnxruntime: None })
     }
 
     fn publish(
@@ -21,10 +32,20 @@ impl Workstation {
         sequence: u64,
         change: impl FnOnce(&mut Golden),
     ) -> std::result::Result<Digest, Box<dyn std::error::Error>> {
+        self.publish_signed(sequence, Some(&self.key), |_, golden| change(golden))
+    }
+
+    fn publish_signed(
+        &self,
+        sequence: u64,
+        key: Option<&PrivateKey>,
+        change: impl FnOnce(&mut Manifest, &mut Golden),
+    ) -> std::result::Result<Digest, Box<dyn std::error::Error>> {
         let bundle = fixture::bundle(&self.folder.path().join("bundle"), |manifest, golden| {
             manifest.sequence = sequence;
-            change(golden);
+            change(manifest, golden);
         })?;
+        key.map_or(Ok(()), |key| bundle.sign(key))?;
         for file in bundle.file_names() {
             let name = sync::bundle_file(bundle.digest(), file);
             self.remote.put(&name, fs::read(bundle.folder().join(file))?)?;
@@ -39,7 +60,7 @@ impl Workstation {
     }
 
     fn check(&self, slots: &mut Slots) -> Result<Update> {
-        slots.check(&self.remote, "stable")
+        slots.check(&self.remote, Timestamp::UNIX_EPOCH)
     }
 }
 
@@ -51,7 +72,7 @@ fn slots_in(state: &Path) -> Result<Vec<String>> {
 #[test]
 fn takes_newer_bundles_and_survives_a_restart_without_a_connection() -> TestResult {
     let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
-    let mut slots = Slots::open(state.path())?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
     assert!(slots.resume().is_none());
     assert!(matches!(workstation.check(&mut slots)?, Update::None));
     let first = workstation.publish(1, |_| {})?;
@@ -63,7 +84,7 @@ fn takes_newer_bundles_and_survives_a_restart_without_a_connection() -> TestResu
     let second = workstation.publish(2, |_| {})?;
     assert!(matches!(workstation.check(&mut slots)?, Update::None));
     workstation.point(second, 3)?;
-    let mut slots = Slots::open(state.path())?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
     assert_eq!(slots.resume().map(|c| c.digest()), Some(third));
     assert!(matches!(workstation.check(&mut slots)?, Update::None));
     assert_eq!(slots_in(state.path())?, [third.to_string()]);
@@ -73,14 +94,14 @@ fn takes_newer_bundles_and_survives_a_restart_without_a_connection() -> TestResu
 #[test]
 fn what_is_not_fit_to_serve_is_refused_once_and_the_old_one_stays() -> TestResult {
     let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
-    let mut slots = Slots::open(state.path())?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
     let good = workstation.publish(1, |_| {})?;
     workstation.check(&mut slots)?;
 
     let wrong_golden = workstation.publish(2, |golden| golden.logits[0][0] += 1.0)?;
     let refused = workstation.check(&mut slots)?;
     assert!(
-        matches!(&refused, Update::Refused { bundle, why: Error::Golden { disagreement: Disagreement { input: 0, .. }, .. } } if *bundle == wrong_golden),
+        matches!(&refused, Update::Refused { bundle, why: Error::Golden { disagreement: Disagreement { image: 0, .. }, .. } } if *bundle == wrong_golden),
         "{refused:?}"
     );
     assert!(matches!(workstation.check(&mut slots)?, Update::None), "not tried again");
@@ -106,7 +127,7 @@ fn what_is_not_fit_to_serve_is_refused_once_and_the_old_one_stays() -> TestResul
     assert!(matches!(workstation.check(&mut slots)?, Update::Refused { why: Error::Sequence { .. }, .. }));
 
     assert_eq!(slots_in(state.path())?, [good.to_string()]);
-    let mut slots = Slots::open(state.path())?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
     assert_eq!(slots.resume().map(|c| c.digest()), Some(good));
     Ok(())
 }
@@ -114,15 +135,98 @@ fn what_is_not_fit_to_serve_is_refused_once_and_the_old_one_stays() -> TestResul
 #[test]
 fn an_incomplete_upload_is_tried_again_and_a_lost_bundle_fetched_again() -> TestResult {
     let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
-    let mut slots = Slots::open(state.path())?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
     workstation.point(Digest::of(b"to come"), 1)?;
     assert!(matches!(workstation.check(&mut slots), Err(Error::Missing { .. })));
     let bundle = workstation.publish(1, |_| {})?;
     assert!(matches!(workstation.check(&mut slots)?, Update::Taken(_)));
 
     fs::remove_dir_all(state.path().join("bundles"))?;
-    let mut slots = Slots::open(state.path())?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
     assert!(slots.resume().is_none());
     assert!(matches!(workstation.check(&mut slots)?, Update::Taken(c) if c.digest() == bundle));
+    Ok(())
+}
+
+#[test]
+fn only_what_a_trusted_key_signed_and_what_is_for_this_device_is_taken() -> TestResult {
+    let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    let other_key = PrivateKey::from_secret([8; 32]).ok_or("no key")?;
+    let mut refused = |text: &str| -> TestResult {
+        match workstation.check(&mut slots)? {
+            Update::Refused { why, .. } if why.to_string().contains(text) => Ok(()),
+            other => Err(format!("{other:?} instead of a refusal for {text}").into()),
+        }
+    };
+    workstation.publish_signed(1, Some(&other_key), |_, _| {})?;
+    refused("no signature of a trusted key")?;
+    workstation.publish_signed(2, None, |_, _| {})?;
+    refused("not signed")?;
+    // The signature of another bundle.
+    let signature =
+        workstation.remote.get(&sync::bundle_file(workstation.publish(3, |_| {})?, SIGNATURE), MAX_SIGNATURE)?;
+    let borrowed = workstation.publish(4, |_| {})?;
+    workstation.remote.put(&sync::bundle_file(borrowed, SIGNATURE), signature.unwrap_or_default())?;
+    refused("signs other files")?;
+
+    let at = |seconds| Timestamp::from_second(seconds).ok();
+    workstation.publish_signed(5, Some(&workstation.key), |m, _| m.release.channel = "beta".into())?;
+    refused("channel")?;
+    workstation.publish_signed(6, Some(&workstation.key), |m, _| m.release.targets = vec!["drone".into()])?;
+    refused("target")?;
+    workstation.publish_signed(7, Some(&workstation.key), |m, _| m.release.minimum_runtime = Version::new(99, 0, 0))?;
+    refused("runtime")?;
+    workstation.publish_signed(8, Some(&workstation.key), |m, _| m.release.expires = at(0))?;
+    refused("time")?;
+    // What is too early is tried again.
+    let later = workstation.publish_signed(9, Some(&workstation.key), |m, _| {
+        m.release.targets = vec!["drone".into(), "camera".into()];
+        m.release.not_before = at(10);
+    })?;
+    for _ in 0..2 {
+        let early = workstation.check(&mut slots);
+        assert!(matches!(early, Err(Error::Models(models::Error::TooEarly { .. }))), "{early:?}");
+    }
+    let update = slots.check(&workstation.remote, at(10).ok_or("no time")?)?;
+    assert!(matches!(update, Update::Taken(c) if c.digest() == later));
+    Ok(())
+}
+
+#[test]
+fn a_device_goes_back_only_by_a_signed_order_and_only_once() -> TestResult {
+    let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    let first = workstation.publish(1, |_| {})?;
+    workstation.check(&mut slots)?;
+    let second = workstation.publish(2, |_| {})?;
+    workstation.check(&mut slots)?;
+
+    workstation.point(first, 1)?;
+    assert!(matches!(workstation.check(&mut slots)?, Update::None));
+    let to = ChannelPointer { bundle: first, sequence: 1 };
+    let order = RollbackOrder { channel: "stable".into(), from: 2, to };
+    let put = |order: Vec<u8>| workstation.remote.put(&sync::rollback("stable"), order);
+    put(order.sign(&PrivateKey::from_secret([8; 32]).ok_or("no key")?)?)?;
+    assert!(matches!(workstation.check(&mut slots), Err(Error::Models(models::Error::Untrusted { .. }))));
+    for wrong in [RollbackOrder { from: 3, ..order.clone() }, RollbackOrder { channel: "beta".into(), ..order.clone() }]
+    {
+        put(wrong.sign(&workstation.key)?)?;
+        assert!(matches!(workstation.check(&mut slots)?, Update::None));
+    }
+    put(order.sign(&workstation.key)?)?;
+    assert!(matches!(workstation.check(&mut slots)?, Update::Taken(c) if c.digest() == first));
+
+    // The bundle that was left does not come back by itself, not after a restart either; a newer one does, and then the
+    // old order has no power any more.
+    workstation.point(second, 2)?;
+    assert!(matches!(workstation.check(&mut slots)?, Update::None));
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    slots.resume();
+    assert!(matches!(workstation.check(&mut slots)?, Update::None));
+    workstation.publish(3, |_| {})?;
+    assert!(matches!(workstation.check(&mut slots)?, Update::Taken(_)));
+    workstation.point(first, 1)?;
+    assert!(matches!(workstation.check(&mut slots)?, Update::None));
     Ok(())
 }

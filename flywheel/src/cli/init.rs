@@ -7,9 +7,14 @@ use serde::Serialize;
 use trainer::data::folder;
 
 use super::{print, print_json};
-use crate::project::ProjectConfig;
+use crate::{
+    keys::{self, KeyFiles},
+    project::ProjectConfig,
+};
 
 const TEMPLATE: &str = include_str!("init.toml");
+/// Folder of the keys, beside the configuration; the template names it too.
+const KEYS: &str = "keys";
 const UNLABELED: &str = "unlabeled";
 const TEST: &str = "test";
 
@@ -45,6 +50,7 @@ pub(super) struct InitArgs {
 struct Output {
     config: PathBuf,
     labels: LabelSet,
+    keys: KeyFiles,
 }
 
 pub(super) fn run(args: InitArgs) -> Result<()> {
@@ -68,15 +74,19 @@ pub(super) fn run(args: InitArgs) -> Result<()> {
         .replace("{size}", &args.size.to_string())
         .replace("{labels}", &labels.names().join(", "));
     ProjectConfig::parse(&text).context("the configuration to be written is not valid")?;
+    let keys = keys::generate(&args.config.with_file_name(KEYS))?;
     durable::write(&args.config, text.as_bytes())?;
     if args.json {
-        return print_json(&Output { config: args.config, labels });
+        return print_json(&Output { config: args.config, labels, keys });
     }
     print(&format!(
-        "wrote {} for {} classes: {}\nnext: flywheel round --config {0}",
+        "wrote {} for {} classes: {}\nwrote {}, which signs what devices run: keep it safe; devices get {}\n\
+         next: flywheel round --config {0}",
         args.config.display(),
         labels.len(),
-        labels.names().join(", ")
+        labels.names().join(", "),
+        keys.private.display(),
+        keys.public.display()
     ))
 }
 

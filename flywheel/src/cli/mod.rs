@@ -8,8 +8,13 @@ mod doctor;
 mod eval;
 mod export;
 mod init;
+mod inspect;
+mod keygen;
+mod rollback;
 mod round;
+mod sign;
 mod train;
+mod verify;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, sync::atomic::Ordering};
 
@@ -55,6 +60,16 @@ enum Command {
     Export(export::ExportArgs),
     /// Run the next round: ingest, relabel, train, export, gate, publish
     Round(round::RoundArgs),
+    /// Make the pair of keys that bundles are signed and verified with
+    Keygen(keygen::KeygenArgs),
+    /// Sign a bundle
+    Sign(sign::SignArgs),
+    /// Verify a bundle as a device does: signature, files, golden vectors
+    Verify(verify::VerifyArgs),
+    /// Show what is in a bundle
+    Inspect(inspect::InspectArgs),
+    /// Order the devices to go back to the bundle of an older round
+    Rollback(rollback::RollbackArgs),
     /// Check that a device computes what the processor computes
     Doctor(doctor::DoctorArgs),
     /// Everything a device does, as the program flywheel-edge
@@ -93,6 +108,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
         Command::Round(args) => round::run(args),
+        Command::Keygen(args) => keygen::run(args),
+        Command::Sign(args) => sign::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Rollback(args) => rollback::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::ConfigPage => print(&config_page::markdown()),
     };

@@ -39,7 +39,13 @@ struct Device {
 
 impl Fleet {
     /// Starts a device for each stream of the field, with its files in `folder/devices/NAME`.
-    pub(super) fn start(project: &Project, program: &Path, field: &Field, folder: &Path) -> Result<Self> {
+    pub(super) fn start(
+        project: &Project,
+        program: &Path,
+        field: &Field,
+        folder: &Path,
+        trusted_key: &Path,
+    ) -> Result<Self> {
         let mut fleet = Self { devices: Vec::new(), remote: round::open_remote(project)? };
         for name in field.devices() {
             let folder = folder.join("devices").join(name);
@@ -50,6 +56,9 @@ impl Fleet {
                 state: std::path::absolute(folder.join("state"))?,
                 remote: std::path::absolute(project.remote_folder())?,
                 channel: project.config().store.channel.clone(),
+                trusted_keys: vec![std::path::absolute(trusted_key)?],
+                target: None,
+                onnxruntime: None,
                 poll_seconds: 0.2,
                 seal_after_samples: 500,
                 seal_after_mebibytes: 64,

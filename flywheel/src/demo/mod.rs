@@ -33,9 +33,9 @@ use self::{
     summary::{Played, Wave},
 };
 use crate::{
-    interrupt,
+    interrupt, keys,
     progress::Progress,
-    project::{CalibrationConfig, DataConfig, Project, ProjectConfig, StoreConfig},
+    project::{CalibrationConfig, DataConfig, ExportConfig, Project, ProjectConfig, StoreConfig},
     report, round,
     steps::ingest,
 };
@@ -45,6 +45,7 @@ pub const SUMMARY_FILE: &str = "summary.json";
 /// Name of the report in the demo's folder.
 pub const REPORT_FILE: &str = "report.html";
 const CONFIG_FILE: &str = "flywheel.toml";
+const KEYS: &str = "keys";
 /// Says that a folder is a demo's and may be replaced by the next one.
 const MARKER_FILE: &str = ".flywheel-demo";
 const DEVICES: [&str; 2] = ["cam-1", "cam-2"];
@@ -73,6 +74,7 @@ pub fn run(options: &Options, progress: &Progress) -> Result<Summary> {
     prepare_folder(&options.folder)?;
     let split = digits::split(options.seed);
     let field = images::write(&options.folder, &split, &DEVICES, options.rounds)?;
+    let keys = keys::generate(&options.folder.join(KEYS))?;
     let config = project_config(options);
     durable::write(&options.folder.join(CONFIG_FILE), toml::to_string_pretty(&config)?.as_bytes())?;
     let project = Project::open(&options.folder.join(CONFIG_FILE))?;
@@ -99,7 +101,7 @@ pub fn run(options: &Options, progress: &Progress) -> Result<Summary> {
         100.0 * references.all_labels
     ));
 
-    let mut fleet = Fleet::start(&project, &options.program, &field, &options.folder)?;
+    let mut fleet = Fleet::start(&project, &options.program, &field, &options.folder, &keys.public)?;
     let mut waves = Vec::new();
     loop {
         let record = records.last().context("there is a first round")?;
@@ -176,6 +178,7 @@ fn project_config(options: &Options) -> ProjectConfig {
         },
         calibration: CalibrationConfig::default(),
         collection: models::CollectionPolicy { confident_per_class: 60, audit_probability: 0.1 },
+        export: ExportConfig { signing_key: Some(Path::new(KEYS).join(keys::PRIVATE_KEY)), ..ExportConfig::default() },
         gate: Default::default(),
         store: StoreConfig::default(),
     }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use models::{CollectionPolicy, Preprocessing};
+use models::{CollectionPolicy, Preprocessing, preprocess::InputLayout, weights::Storage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trainer::{
@@ -34,6 +34,9 @@ pub struct ProjectConfig {
     /// Which samples devices keep.
     #[serde(default)]
     pub collection: CollectionPolicy,
+    /// How a model goes out.
+    #[serde(default)]
+    pub export: ExportConfig,
     /// When a new model may go out.
     #[serde(default)]
     pub gate: GateConfig,
@@ -98,6 +101,45 @@ pub struct CalibrationConfig {
 impl Default for CalibrationConfig {
     fn default() -> Self {
         Self { precision: 0.99, lowest_threshold: 0.95 }
+    }
+}
+
+/// How a model goes out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportConfig {
+    /// Private key that signs bundles, as `flywheel keygen` makes one. Without it they are not signed, and devices with
+    /// trusted keys refuse them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<PathBuf>,
+    /// How the model takes an image: "f32", planes of numbers from -1 to 1, or "rgb8", the pixels themselves.
+    pub input: InputLayout,
+    /// How the model's file stores kernels: "f32" as trained, "f16" in half of the size, "int8" in a quarter, with a scale for
+    /// each channel. Devices compute in 32 bits all the same, as fast.
+    pub weights: Storage,
+    /// Fraction of the test set that rounding to fewer bits may cost: a model that loses more is not exported.
+    pub max_loss: f64,
+    /// Kinds of devices that bundles are for, as their configuration's `target` names them. None: all.
+    pub targets: Vec<String>,
+    /// Days after which no device takes a bundle over any more. None: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_after_days: Option<u32>,
+    /// Under which terms the model may be used, for the ONNX file's metadata.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+}
+
+impl Default for ExportConfig {
+    fn default() -> Self {
+        Self {
+            signing_key: None,
+            input: InputLayout::default(),
+            weights: Storage::default(),
+            max_loss: 0.005,
+            targets: Vec::new(),
+            expires_after_days: None,
+            licence: None,
+        }
     }
 }
 
@@ -174,6 +216,7 @@ impl ProjectConfig {
             ("calibration.precision", config.calibration.precision),
             ("calibration.lowest_threshold", config.calibration.lowest_threshold),
             ("collection.audit_probability", config.collection.audit_probability),
+            ("export.max_loss", config.export.max_loss),
             ("gate.margin", config.gate.margin),
         ];
         for (key, value) in fractions {

@@ -16,9 +16,10 @@ mod layers;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use models::{preprocess::InputLayout, signing::PrivateKey};
 use trainer::config::Algorithm;
 
-pub use config::{CalibrationConfig, DataConfig, GateConfig, ProjectConfig, StoreConfig};
+pub use config::{CalibrationConfig, DataConfig, ExportConfig, GateConfig, ProjectConfig, StoreConfig};
 pub use data::ProjectData;
 
 /// A project on disk.
@@ -57,6 +58,12 @@ impl Project {
         self
     }
 
+    /// The same project with models that take images in another way.
+    pub fn with_input(mut self, layout: InputLayout) -> Self {
+        self.config.export.input = layout;
+        self
+    }
+
     /// The configuration.
     pub fn config(&self) -> &ProjectConfig {
         &self.config
@@ -85,6 +92,15 @@ impl Project {
     /// Folder of the rounds' records.
     pub fn rounds_folder(&self) -> PathBuf {
         self.folder("rounds")
+    }
+
+    /// The key that signs bundles, if the configuration names one.
+    ///
+    /// # Errors
+    /// If the file holds no key.
+    pub fn signing_key(&self) -> Result<Option<PrivateKey>> {
+        let path = self.config.export.signing_key.as_ref().map(|path| self.path(path));
+        Ok(path.map(|path| PrivateKey::read(&path)).transpose()?)
     }
 
     /// The store shared with the devices.

@@ -2,26 +2,25 @@
 
 use maud::{Markup, html};
 
-use super::{
-    RoundSection,
-    format::{count, percent, plural},
-};
+use models::{LabelSet, ReportCard};
+
+use super::format::{count, percent, plural};
 
 /// Class names up to this many characters stand upright over their columns.
 const UPRIGHT: usize = 3;
 /// Confusions named in words.
 const NAMED: usize = 3;
 
-/// Counts of true and predicted classes, shaded by their share of the row.
-pub(super) fn matrix(round: &RoundSection) -> Markup {
-    let names = round.labels.names();
+/// Counts of true and predicted classes, shaded by their share of the row; `what` is whose they are.
+pub(super) fn matrix(what: &str, labels: &LabelSet, card: &ReportCard) -> Markup {
+    let names = labels.names();
     let cell =
-        |row: usize, column: usize| round.card.confusion.get(row).and_then(|row| row.get(column)).copied().unwrap_or(0);
+        |row: usize, column: usize| card.confusion.get(row).and_then(|row| row.get(column)).copied().unwrap_or(0);
     let turned = names.iter().any(|name| name.chars().count() > UPRIGHT);
     html! {
         div {
             h3 { "Confusion matrix" }
-            div.scroll role="region" aria-label={ "Confusion matrix of round " (round.round) } tabindex="0" {
+            div.scroll role="region" aria-label={ "Confusion matrix of " (what) } tabindex="0" {
                 table.confusion.turned[turned] {
                     caption { span { "Test images: a row for each true class, a column for each predicted class." } }
                     thead {
@@ -43,7 +42,7 @@ pub(super) fn matrix(round: &RoundSection) -> Markup {
                     }
                 }
             }
-            (most_confused(round))
+            (most_confused(labels, card))
         }
     }
 }
@@ -58,10 +57,10 @@ fn shaded(images: usize, sum: usize, right: bool) -> Markup {
     }
 }
 
-fn most_confused(round: &RoundSection) -> Markup {
-    let names = round.labels.names();
+fn most_confused(labels: &LabelSet, card: &ReportCard) -> Markup {
+    let names = labels.names();
     let mut errors = Vec::new();
-    for (truth, (name, row)) in names.iter().zip(&round.card.confusion).enumerate() {
+    for (truth, (name, row)) in names.iter().zip(&card.confusion).enumerate() {
         for (taken, (for_name, &images)) in names.iter().zip(row).enumerate() {
             if truth != taken && images > 0 {
                 errors.push((images, name, for_name));
@@ -84,10 +83,10 @@ fn most_confused(round: &RoundSection) -> Markup {
 }
 
 /// Accuracy of each class as bars, the weakest first.
-pub(super) fn by_class(round: &RoundSection) -> Markup {
-    let images = |class: usize| round.card.confusion.get(class).map_or(0, |row| row.iter().sum());
-    let accuracy = |class: usize| round.card.per_class_accuracy.get(class).copied().unwrap_or(f64::NAN);
-    let mut classes: Vec<usize> = (0..round.labels.len()).collect();
+pub(super) fn by_class(labels: &LabelSet, card: &ReportCard) -> Markup {
+    let images = |class: usize| card.confusion.get(class).map_or(0, |row| row.iter().sum());
+    let accuracy = |class: usize| card.per_class_accuracy.get(class).copied().unwrap_or(f64::NAN);
+    let mut classes: Vec<usize> = (0..labels.len()).collect();
     classes.sort_by(|&a, &b| accuracy(a).total_cmp(&accuracy(b)));
     html! {
         div {
@@ -106,7 +105,7 @@ pub(super) fn by_class(round: &RoundSection) -> Markup {
                     @for class in classes {
                         @let width = if accuracy(class).is_finite() { accuracy(class).clamp(0.0, 1.0) } else { 0.0 };
                         tr {
-                            th scope="row" { (round.labels.name(class)) }
+                            th scope="row" { (labels.name(class)) }
                             td.bar aria-hidden="true" { span style=(format!("--width:{width:.4}")) {} }
                             td { (percent(accuracy(class))) }
                             td { (count(images(class))) }

@@ -11,11 +11,13 @@
 //! | `curves` | learning curves of each run |
 //! | `round` | what one round did, from the three below |
 //! | `confusion`, `reliability`, `gallery` | the test set by class, the probabilities, the collected images |
+//! | `bundle` | what is in a bundle |
 //! | `training` | the page of one run, from its log |
 //! | `comparison` | several runs on one chart, as a file of its own |
 //! | `chart`, `ink` | marks on two axes as SVG, and what their colours stand for |
 //! | `format` | numbers as text |
 
+mod bundle;
 mod chart;
 mod comparison;
 mod confusion;
@@ -33,6 +35,7 @@ mod tests;
 mod training;
 mod trend;
 
+pub use bundle::{bundle_page, facts as bundle_facts};
 pub use comparison::comparison_svg;
 pub use data::{CollectedSample, Curve, Fact, ImageFormat, Page, Reference, RoundSection, Run};
 pub use training::training_page;

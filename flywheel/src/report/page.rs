@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Page, RoundSection, curves, round, summary};
+use super::{Fact, Page, RoundSection, curves, round, summary};
 
 pub(super) const STYLE: &str = include_str!("style.css");
 /// Even a text that slipped through unescaped could load nothing and run nothing.
@@ -12,6 +12,19 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 pub(super) fn document(page: &Page) -> Markup {
     let mut rounds: Vec<&RoundSection> = page.rounds.iter().collect();
     rounds.sort_by_key(|round| round.round);
+    let summarised = !training_only(page);
+    let header = html! { @if summarised { (contents(page, &rounds)) } };
+    let main = html! {
+        @if summarised { (summary::section(page, &rounds)) }
+        (curves::section(&page.runs))
+        // The newest round is what a reader came for; the others wait folded.
+        @for (age, round) in rounds.iter().rev().enumerate() { (round::section(round, age == 0)) }
+    };
+    frame(&page.title, &page.facts, page.refresh, &header, &main)
+}
+
+/// A document that needs nothing else: title and facts, then what is given.
+pub(super) fn frame(title: &str, facts: &[Fact], refresh: Option<u32>, header: &Markup, main: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -20,24 +33,17 @@ pub(super) fn document(page: &Page) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
-                @if let Some(seconds) = page.refresh { meta http-equiv="refresh" content=(seconds); }
-                title { (page.title) }
+                @if let Some(seconds) = refresh { meta http-equiv="refresh" content=(seconds); }
+                title { (title) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
                 header {
-                    h1 { (page.title) }
-                    @if !page.facts.is_empty() {
-                        dl.facts { @for fact in &page.facts { div { dt { (fact.name) } dd { (fact.value) } } } }
-                    }
-                    @if !training_only(page) { (contents(page, &rounds)) }
+                    h1 { (title) }
+                    @if !facts.is_empty() { dl.facts { @for fact in facts { div { dt { (fact.name) } dd { (fact.value) } } } } }
+                    (header)
                 }
-                main {
-                    @if !training_only(page) { (summary::section(page, &rounds)) }
-                    (curves::section(&page.runs))
-                    // The newest round is what a reader came for; the others wait folded.
-                    @for (age, round) in rounds.iter().rev().enumerate() { (round::section(round, age == 0)) }
-                }
+                main { (main) }
             }
         }
     }

@@ -1,10 +1,9 @@
 //! Whether the probabilities mean what they say, before and after calibration.
 
 use maud::{Markup, html};
-use models::bundle::ReliabilityBin;
+use models::{ReportCard, bundle::ReliabilityBin};
 
 use super::{
-    RoundSection,
     chart::{Axis, Chart, Mark},
     format::{count, decimal, percent, plural, round_percent, short},
     ink::{Ink, Shape, legend},
@@ -14,9 +13,8 @@ use super::{
 const APART: f64 = 0.06;
 const TICKS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
 
-/// Two diagrams side by side, and their numbers.
-pub(super) fn diagrams(round: &RoundSection) -> Markup {
-    let card = &round.card;
+/// Two diagrams side by side, and their numbers; `what` is whose they are.
+pub(super) fn diagrams(what: &str, card: &ReportCard) -> Markup {
     let sides = [
         ("Before calibration", card.ece_before, &card.reliability_before),
         ("After calibration", card.ece_after, &card.reliability_after),
@@ -32,7 +30,7 @@ pub(super) fn diagrams(round: &RoundSection) -> Markup {
             @for (name, ece, bins) in sides {
                 figure {
                     figcaption { strong { (name) } ": ECE " (decimal(ece)) }
-                    (diagram(&format!("{name} of round {}", round.round), ece, bins))
+                    (diagram(&format!("{name} of {what}"), ece, bins))
                 }
             }
         }

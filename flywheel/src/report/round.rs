@@ -10,7 +10,7 @@ use super::{
 
 /// The section, unfolded if `open`.
 pub(super) fn section(round: &RoundSection, open: bool) -> Markup {
-    let (card, id) = (&round.card, format!("round-{}", round.round));
+    let (card, id, what) = (&round.card, format!("round-{}", round.round), format!("round {}", round.round));
     let parity = card.parity_max_abs_diff;
     let facts = [
         ("Test accuracy", percent(card.accuracy)),
@@ -33,8 +33,8 @@ pub(super) fn section(round: &RoundSection, open: bool) -> Markup {
                 }
                 p.gate { (round.gate) }
                 dl.facts { @for (name, value) in facts { div { dt { (name) } dd { (value) } } } }
-                div.pair.uneven { (confusion::matrix(round)) (confusion::by_class(round)) }
-                (reliability::diagrams(round))
+                div.pair.uneven { (confusion::matrix(&what, &round.labels, card)) (confusion::by_class(&round.labels, card)) }
+                (reliability::diagrams(&what, card))
                 (gallery::grid(round))
             }
         }

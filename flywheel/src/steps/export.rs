@@ -2,11 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use edge_runtime::Engine;
+use anyhow::{Context, Result, ensure};
+use edge_runtime::{Engine, engine::Backend};
 use exporter::Parts;
-use jiff::Timestamp;
-use models::{Bundle, Digest, Weights};
+use jiff::{SignedDuration, Timestamp};
+use models::{
+    Bundle, Calibration, Digest, Pixels, Weights,
+    bundle::{Golden, Release},
+    calibration::argmax,
+    preprocess::InputSpec,
+    weights::Storage,
+};
+use serde::Serialize;
 use trainer::{Classifier, data::TrainingData};
 
 use super::{calibrate::calibrate, score};
@@ -26,6 +33,76 @@ pub struct Place {
     pub created: Timestamp,
 }
 
+/// What a trained model says of a project's images.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Logits of each test image.
+    pub test_logits: Vec<Vec<f32>>,
+    /// From its logits to probabilities and pseudo-labels.
+    pub calibration: Calibration,
+    /// What every engine has to reproduce.
+    pub golden: Golden,
+    /// What kernels in fewer bits cost, if they are.
+    pub rounding: Option<Rounding>,
+}
+
+/// What it costs to store kernels in fewer bits.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Rounding {
+    /// How they are stored.
+    pub storage: Storage,
+    /// Accuracy on the test set as trained.
+    pub accuracy_before: f64,
+    /// Accuracy as stored.
+    pub accuracy: f64,
+    /// Fraction of the test images with the same answer.
+    pub agreement: f64,
+}
+
+impl Rounding {
+    fn of(storage: Storage, before: &[Vec<f32>], after: &[Vec<f32>], labels: &[usize]) -> Self {
+        let count = labels.len().max(1) as f64;
+        let fraction = |hits: usize| hits as f64 / count;
+        let right = |logits: &[Vec<f32>]| logits.iter().zip(labels).filter(|(logits, l)| argmax(logits) == **l).count();
+        let same = before.iter().zip(after).filter(|(before, after)| argmax(before) == argmax(after)).count();
+        let [accuracy_before, accuracy, agreement] = [right(before), right(after), same].map(fraction);
+        Self { storage, accuracy_before, accuracy, agreement }
+    }
+}
+
+/// Measures a model on the test set and calibrates it, with its kernels as they will be stored.
+///
+/// # Errors
+/// If the device that computes is not there, or storing kernels in fewer bits costs more accuracy than `export.max_loss`.
+pub fn measure(project: &Project, weights: &Weights, data: &TrainingData) -> Result<Measured> {
+    let config = project.config();
+    let storage = config.export.weights;
+    let classifier = Classifier::new(&exporter::rounded(weights, storage), config.train.device)?;
+    let test_logits = classifier.logits(&data.test.images);
+    let rounding = match storage {
+        Storage::F32 => None,
+        Storage::F16 | Storage::Int8 => {
+            let before = Classifier::new(weights, config.train.device)?.logits(&data.test.images);
+            Some(Rounding::of(storage, &before, &test_logits, &data.test.labels))
+        }
+    };
+    if let Some(Rounding { accuracy_before, accuracy, .. }) = rounding {
+        ensure!(
+            accuracy_before - accuracy <= config.export.max_loss,
+            "kernels in {} cost {:.2} points of accuracy ({:.2} to {:.2} %): expected at most export.max_loss, {:.2} points",
+            storage.name(),
+            100.0 * (accuracy_before - accuracy),
+            100.0 * accuracy_before,
+            100.0 * accuracy,
+            100.0 * config.export.max_loss
+        );
+    }
+    let unlabeled = classifier.logits(&data.unlabeled);
+    let classes = weights.spec.labels.len();
+    let calibration = calibrate(&test_logits, &data.test.labels, &unlabeled, classes, &config.calibration);
+    Ok(Measured { test_logits, calibration, golden: classifier.golden(&data.labeled.images, GOLDEN), rounding })
+}
+
 /// A bundle, and what its model says of the test set.
 #[derive(Clone, Debug)]
 pub struct Exported {
@@ -33,13 +110,15 @@ pub struct Exported {
     pub bundle: Bundle,
     /// Logits of each test image.
     pub test_logits: Vec<Vec<f32>>,
+    /// What kernels in fewer bits cost, if they are.
+    pub rounding: Option<Rounding>,
 }
 
 /// Measures a model on the test set, calibrates it, and writes its bundle to `folder` once tract has reproduced the
 /// trainer's logits.
 ///
 /// # Errors
-/// Those of [`exporter::bundle`].
+/// Those of [`measure`] and [`exporter::bundle`].
 pub fn export(
     project: &Project,
     weights: &Weights,
@@ -48,27 +127,38 @@ pub fn export(
     folder: &Path,
 ) -> Result<Exported> {
     let config = project.config();
-    let classifier = Classifier::new(weights, config.train.device)?;
+    let Measured { test_logits, calibration, golden, rounding } = measure(project, weights, data)?;
     let classes = weights.spec.labels.len();
-    let logits = classifier.logits(&data.test.images);
-    let unlabeled = classifier.logits(&data.unlabeled);
-    let report_card = score::report_card(&logits, &data.test.labels, classes, weights.training);
-    let golden = classifier.golden(&data.labeled.images, GOLDEN);
+    let report_card = score::report_card(&test_logits, &data.test.labels, classes, weights.training);
+    let key = project.signing_key()?;
     let parts = Parts {
         weights,
+        storage: config.export.weights,
         golden: &golden,
-        calibration: calibrate(&logits, &data.test.labels, &unlabeled, classes, &config.calibration),
+        calibration,
         collection: config.collection.clone(),
         report_card,
         sequence: place.sequence,
         parent: place.parent,
         created: place.created,
+        release: release(project, place.created)?,
+        input: config.export.input,
+        licence: config.export.licence.clone(),
+        key: key.as_ref(),
     };
     let load = |onnx: &[u8]| {
-        let engine = Engine::from_bytes(onnx, weights.spec.network.input)?;
-        Ok::<_, edge_runtime::Error>(move |input: &[f32]| engine.logits(input))
+        let input = InputSpec { layout: config.export.input, shape: weights.spec.network.input };
+        let engine = Engine::from_bytes(onnx, input, Backend::Tract)?;
+        Ok::<_, edge_runtime::Error>(move |image: &Pixels| engine.logits(image))
     };
     let bundle = exporter::bundle(folder, parts, load);
     let bundle = bundle.with_context(|| format!("cannot export to {}", folder.display()))?;
-    Ok(Exported { bundle, test_logits: logits })
+    Ok(Exported { bundle, test_logits, rounding })
+}
+
+fn release(project: &Project, created: Timestamp) -> Result<Release> {
+    let config = project.config();
+    let days = config.export.expires_after_days;
+    let expires = days.map(|days| created.checked_add(SignedDuration::from_hours(24 * i64::from(days)))).transpose()?;
+    Ok(Release { targets: config.export.targets.clone(), expires, ..Release::to_channel(&config.store.channel) })
 }

@@ -1,6 +1,7 @@
 //! The steps of a round: files or values in, files or values out.
 
 pub mod calibrate;
+pub mod check;
 pub mod export;
 pub mod gate;
 pub mod ingest;

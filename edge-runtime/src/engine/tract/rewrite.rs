@@ -1,0 +1,375 @@
+//! Puts our convolutions into a graph, with what follows them: batch norm, the shortcut of a residual block, leaky ReLU.
+//!
+//! Between them, images lie pixel by pixel; wherever an operator of the engine needs them plane by plane, they are turned.
+
+use std::collections::HashMap;
+
+use tract_onnx::tract_core::{
+    internal::*,
+    ops::{
+        Downsample,
+        binary::TypedBinOp,
+        cnn::{Conv, KernelFormat, PaddingSpec},
+        einsum::EinSum,
+        element_wise::ElementWiseOp,
+        konst::Const,
+        math,
+        nn::{DataFormat, LeakyRelu, Reduce},
+        source::TypedSource,
+    },
+};
+
+use super::operators::{AffineOp, ConvolutionOp};
+use crate::engine::kernels::{Affine, Convolution, Sizes};
+
+/// The same graph, with our operators where they fit.
+///
+/// # Errors
+/// What the engine says of a graph that is not sound.
+pub(super) fn rewrite(graph: &TypedModel) -> TractResult<TypedModel> {
+    let mut rewriter = Rewriter { graph, new: TypedModel::default(), wires: HashMap::new() };
+    for id in graph.eval_order()? {
+        let node = graph.node(id);
+        match rewriter.ours(node)? {
+            Some(pixels) => drop(rewriter.wires.insert(id.into(), Wire::Pixels(pixels))),
+            None => rewriter.theirs(node)?,
+        }
+    }
+    let outputs =
+        graph.output_outlets()?.iter().map(|outlet| rewriter.planes(*outlet)).collect::<TractResult<Vec<_>>>()?;
+    rewriter.new.select_output_outlets(&outputs)?;
+    rewriter.new.into_decluttered()
+}
+
+/// Where a value of the old graph is in the new one.
+#[derive(Clone, Copy)]
+enum Wire {
+    /// As it was; an image is `[1, channel, row, column]`.
+    Planes(OutletId),
+    /// An image `[1, row, column, channel]`.
+    Pixels(OutletId),
+}
+
+struct Rewriter<'a> {
+    graph: &'a TypedModel,
+    new: TypedModel,
+    wires: HashMap<OutletId, Wire>,
+}
+
+impl Rewriter<'_> {
+    /// Our operator in the place of a node, if there is one.
+    fn ours(&mut self, node: &TypedNode) -> TractResult<Option<OutletId>> {
+        if let Some(conv) = node.op_as::<Conv>() {
+            return self.convolution(node, conv);
+        }
+        if let Some(product) = node.op_as::<EinSum>() {
+            return self.shortcut(node, product);
+        }
+        if let Some(ElementWiseOp(op, _)) = node.op_as::<ElementWiseOp>() {
+            return Ok(op.downcast_ref::<LeakyRelu>().and_then(|leaky| self.leaky(node, leaky.alpha)));
+        }
+        let Some(TypedBinOp(op, _)) = node.op_as::<TypedBinOp>() else { return self.pool(node) };
+        if op.is::<math::Add>()
+            && let Some(sum) = self.residual(node)?
+        {
+            return Ok(Some(sum));
+        }
+        if op.is::<math::Add>() || op.is::<math::Mul>() { self.affine(node, op.is::<math::Add>()) } else { Ok(None) }
+    }
+
+    /// The node as it is.
+    fn theirs(&mut self, node: &TypedNode) -> TractResult<()> {
+        let inputs = node.inputs.iter().map(|input| self.planes(*input)).collect::<TractResult<Vec<_>>>()?;
+        let outlets = match node.op_is::<TypedSource>() {
+            true => tvec!(self.new.add_source(node.name.clone(), node.outputs[0].fact.clone())?),
+            false => self.new.wire_node(node.name.clone(), node.op.clone(), &inputs)?,
+        };
+        for (slot, outlet) in outlets.into_iter().enumerate() {
+            self.wires.insert(OutletId::new(node.id, slot), Wire::Planes(outlet));
+        }
+        Ok(())
+    }
+
+    /// A convolution that one of our kernels is made for.
+    fn convolution(&mut self, node: &TypedNode, conv: &Conv) -> TractResult<Option<OutletId>> {
+        let Conv { pool_spec: spec, kernel_fmt, group, q_params } = conv;
+        let is_plain = (spec.data_format, *kernel_fmt, *group) == (DataFormat::NCHW, KernelFormat::OIHW, 1)
+            && q_params.is_none()
+            && spec.dilations.iter().flatten().all(|step| *step == 1);
+        let PaddingSpec::Explicit(border, _) = &spec.padding else { return Ok(None) };
+        let stride = spec.strides.clone().unwrap_or(tvec!(1, 1));
+        let sides = [&spec.kernel_shape, &stride, border].map(|sides| <[usize; 2]>::try_from(sides.as_slice()).ok());
+        let ([Some(kernel), Some(stride), Some(border)], true) = (sides, is_plain) else { return Ok(None) };
+        let (Some(weights), Some(bias)) = (self.constant(node.inputs[1]), self.constant(node.inputs[2])) else {
+            return Ok(None);
+        };
+        let bias = if bias.len() == 1 { vec![bias[0]; spec.output_channels] } else { bias };
+        self.wire_convolution(node, node.inputs[0], kernel, stride, border, &weights, bias)
+    }
+
+    /// A convolution of 1x1 pixels with a stride, which the engine has taken apart: rows, columns, a product.
+    fn shortcut(&mut self, node: &TypedNode, product: &EinSum) -> TractResult<Option<OutletId>> {
+        let axes: Vec<char> = product.axes.to_string().chars().collect();
+        let &[n, i, h, w, ',', o, i2, '-', '>', n2, o2, h2, w2] = axes.as_slice() else { return Ok(None) };
+        let (mut source, mut stride) = (node.inputs[0], [1, 1]);
+        for axis in [1, 0] {
+            let before = self.graph.node(source.node);
+            if let Some(&Downsample { axis: along, stride: step @ 1.., modulo: 0 }) = before.op_as::<Downsample>()
+                && along == axis + 2
+            {
+                (source, stride[axis]) = (before.inputs[0], step.unsigned_abs());
+            }
+        }
+        match self.constant(node.inputs[1]) {
+            Some(weights) if [n, i, h, w, o] == [n2, i2, h2, w2, o2] => {
+                let outputs = self.image(node.id.into()).map_or(0, |[channels, ..]| channels);
+                self.wire_convolution(node, source, [1, 1], stride, [0, 0], &weights, vec![0.0; outputs])
+            }
+            _ => Ok(None),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a convolution has as many properties")]
+    fn wire_convolution(
+        &mut self,
+        node: &TypedNode,
+        source: OutletId,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        border: [usize; 2],
+        weights: &[f32],
+        bias: Vec<f32>,
+    ) -> TractResult<Option<OutletId>> {
+        let (Some([inputs, image @ ..]), Some([outputs, result @ ..])) =
+            (self.image(source), self.image(node.id.into()))
+        else {
+            return Ok(None);
+        };
+        let sizes = Sizes { inputs, outputs, kernel, stride, border, image, result };
+        let Some(convolution) = Convolution::new(sizes, weights, bias) else { return Ok(None) };
+        let source = self.pixels(source)?;
+        Ok(Some(self.new.wire_node(node.name.clone(), ConvolutionOp(convolution), &[source])?[0]))
+    }
+
+    /// Leaky ReLU as the end of what comes before it.
+    fn leaky(&mut self, node: &TypedNode, alpha: f32) -> Option<OutletId> {
+        let outlet = self.open(node.inputs[0]).filter(|_| (0.0..=1.0).contains(&alpha))?;
+        let op = &mut self.new.node_mut(outlet.node).op;
+        match op.downcast_mut::<ConvolutionOp>() {
+            Some(convolution) => convolution.0.slope = alpha,
+            None => op.downcast_mut::<AffineOp>()?.0.slope = alpha,
+        }
+        Some(outlet)
+    }
+
+    /// A sum of two images, one of them the result of a convolution that can add the other.
+    fn residual(&mut self, node: &TypedNode) -> TractResult<Option<OutletId>> {
+        let &[a, b] = node.inputs.as_slice() else { return Ok(None) };
+        if self.image(a).is_none() || self.image(a) != self.image(b) {
+            return Ok(None);
+        }
+        for (own, other) in [(b, a), (a, b)] {
+            if let Some(outlet) = self.open(own)
+                && self.new.node(outlet.node).op_is::<ConvolutionOp>()
+                && self.new.node(outlet.node).inputs.len() == 1
+                && let Some(Wire::Pixels(other)) = self.wires.get(&other)
+            {
+                self.new.add_edge(*other, InletId::new(outlet.node, 1))?;
+                return Ok(Some(outlet));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A constant for each channel, added or multiplied.
+    fn affine(&mut self, node: &TypedNode, is_sum: bool) -> TractResult<Option<OutletId>> {
+        let &[a, b] = node.inputs.as_slice() else { return Ok(None) };
+        for (source, constant) in [(a, b), (b, a)] {
+            let (Some([channels, ..]), Some(Wire::Pixels(outlet))) = (self.image(source), self.wires.get(&source))
+            else {
+                continue;
+            };
+            let outlet = *outlet;
+            let Some(values) = self.constant(constant).filter(|_| self.image(constant) == Some([channels, 1, 1]))
+            else {
+                continue;
+            };
+            if is_sum && let Some(outlet) = self.open(source) {
+                let op = &mut self.new.node_mut(outlet.node).op;
+                let shift = match op.downcast_mut::<ConvolutionOp>() {
+                    Some(convolution) => Some(&mut convolution.0.bias),
+                    None => op.downcast_mut::<AffineOp>().map(|affine| &mut affine.0.shift),
+                };
+                if let Some(shift) = shift {
+                    shift.iter_mut().zip(values).for_each(|(shift, value)| *shift += value);
+                    return Ok(Some(outlet));
+                }
+            }
+            if !Affine::takes(channels) {
+                return Ok(None);
+            }
+            let (scale, shift) = if is_sum { (vec![1.0; channels], values) } else { (values, vec![0.0; channels]) };
+            let affine = AffineOp(Affine { scale, shift, slope: 1.0 });
+            return Ok(Some(self.new.wire_node(node.name.clone(), affine, &[outlet])?[0]));
+        }
+        Ok(None)
+    }
+
+    /// A sum over all pixels, which is cheaper than turning them.
+    fn pool(&mut self, node: &TypedNode) -> TractResult<Option<OutletId>> {
+        let (Some(reduce), Some(source)) = (node.op_as::<Reduce>(), node.inputs.first()) else { return Ok(None) };
+        let Some(Wire::Pixels(source)) = self.wires.get(source).filter(|_| reduce.axes.as_slice() == [2, 3]) else {
+            return Ok(None);
+        };
+        let reduce = Reduce { axes: tvec!(1, 2), ..reduce.clone() };
+        Ok(Some(self.new.wire_node(node.name.clone(), reduce, &[*source])?[0]))
+    }
+
+    /// The place of an image whose node nothing else reads, and which does not end with a leaky ReLU yet.
+    fn open(&self, outlet: OutletId) -> Option<OutletId> {
+        let Some(&Wire::Pixels(new)) = self.wires.get(&outlet) else { return None };
+        let op = &self.new.node(new.node).op;
+        let slope = match op.downcast_ref::<ConvolutionOp>() {
+            Some(convolution) => convolution.0.slope,
+            None => op.downcast_ref::<AffineOp>()?.0.slope,
+        };
+        let is_output = self.graph.output_outlets().is_ok_and(|outputs| outputs.contains(&outlet));
+        (slope == 1.0 && !is_output && self.graph.outlet_successors(outlet).len() == 1).then_some(new)
+    }
+
+    /// Channels, height and width of a value, if it is one image of 32-bit numbers.
+    fn image(&self, outlet: OutletId) -> Option<[usize; 3]> {
+        let fact = self.graph.outlet_fact(outlet).ok().filter(|fact| fact.datum_type == f32::datum_type())?;
+        match fact.shape.as_concrete()? {
+            &[1, channels, height, width] => Some([channels, height, width]),
+            _ => None,
+        }
+    }
+
+    /// The numbers of a constant.
+    fn constant(&self, outlet: OutletId) -> Option<Vec<f32>> {
+        let tensor = self.graph.node(outlet.node).op_as::<Const>()?.val();
+        Some(tensor.to_plain_array_view::<f32>().ok()?.iter().copied().collect())
+    }
+
+    fn planes(&mut self, outlet: OutletId) -> TractResult<OutletId> {
+        match self.wires[&outlet] {
+            Wire::Planes(new) => Ok(new),
+            Wire::Pixels(new) => self.turn(outlet, new, "planes", AxisOp::Move(3, 1)),
+        }
+    }
+
+    fn pixels(&mut self, outlet: OutletId) -> TractResult<OutletId> {
+        match self.wires[&outlet] {
+            Wire::Pixels(new) => Ok(new),
+            Wire::Planes(new) => self.turn(outlet, new, "pixels", AxisOp::Move(1, 3)),
+        }
+    }
+
+    fn turn(&mut self, outlet: OutletId, new: OutletId, into: &str, turn: AxisOp) -> TractResult<OutletId> {
+        let name = format!("{}.{into}", self.graph.node(outlet.node).name);
+        let name = self.new.unique_name(name).into_owned();
+        Ok(self.new.wire_node(name, turn, &[new])?[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use models::tolerance::{CROSS_ENGINE, max_abs_diff};
+    use tract_onnx::tract_core::ops::{
+        cnn::PoolSpec,
+        nn::{Reducer, leaky_relu},
+    };
+
+    use super::*;
+
+    /// Numbers of the same size without a pattern.
+    fn tensor(shape: &[usize], seed: usize) -> TractResult<Tensor> {
+        let count: usize = shape.iter().product();
+        let numbers: Vec<f32> = (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1000) as f32 / 500.0 - 1.0).collect();
+        Tensor::from_shape(shape, &numbers)
+    }
+
+    struct Builder(TypedModel);
+
+    impl Builder {
+        fn constant(&mut self, shape: &[usize], seed: usize) -> TractResult<OutletId> {
+            let name = format!("constant {}", self.0.nodes().len());
+            self.0.add_const(name, tensor(shape, seed)?)
+        }
+
+        fn node(&mut self, op: impl Into<Box<dyn TypedOp>>, inputs: &[OutletId]) -> TractResult<OutletId> {
+            let name = format!("node {}", self.0.nodes().len());
+            Ok(self.0.wire_node(name, op, inputs)?[0])
+        }
+
+        fn convolution(
+            &mut self,
+            x: OutletId,
+            channels: [usize; 2],
+            kernel: usize,
+            stride: usize,
+        ) -> TractResult<OutletId> {
+            let weights = self.constant(&[channels[1], channels[0], kernel, kernel], kernel + channels[1])?;
+            let bias = self.constant(&[channels[1]], 3)?;
+            let border: TVec<usize> = tvec!(kernel / 2; 2);
+            let spec = PoolSpec {
+                data_format: DataFormat::NCHW,
+                kernel_shape: tvec!(kernel; 2),
+                padding: PaddingSpec::Explicit(border.clone(), border),
+                dilations: None,
+                strides: Some(tvec!(stride; 2)),
+                input_channels: channels[0],
+                output_channels: channels[1],
+            };
+            self.node(
+                Conv { pool_spec: spec, kernel_fmt: KernelFormat::OIHW, group: 1, q_params: None },
+                &[x, weights, bias],
+            )
+        }
+
+        fn norm(&mut self, x: OutletId, channels: usize) -> TractResult<OutletId> {
+            let (scale, shift) = (self.constant(&[1, channels, 1, 1], 5)?, self.constant(&[1, channels, 1, 1], 6)?);
+            let scaled = self.node(TypedBinOp(Box::new(math::Mul), None), &[x, scale])?;
+            let shifted = self.node(TypedBinOp(Box::new(math::Add), None), &[scaled, shift])?;
+            self.node(leaky_relu(0.1), &[shifted])
+        }
+    }
+
+    fn run(graph: TypedModel, input: &Tensor) -> TractResult<Vec<f32>> {
+        let output = graph.into_optimized()?.into_runnable()?.run(tvec!(input.clone().into()))?;
+        Ok(output[0].to_plain_array_view::<f32>()?.iter().copied().collect())
+    }
+
+    /// Two residual blocks, one with a convolution in its shortcut and one without, and a pool.
+    #[test]
+    fn residual_blocks_become_our_operators_and_compute_the_same() -> TractResult<()> {
+        let mut graph = Builder(TypedModel::default());
+        let image = graph.0.add_source("image", f32::fact([1, 3, 9, 6]))?;
+        let stem = graph.convolution(image, [3, 16], 3, 1)?;
+        let activated = graph.norm(stem, 16)?;
+        let h = graph.convolution(activated, [16, 32], 3, 2)?;
+        let h = graph.norm(h, 32)?;
+        let h = graph.convolution(h, [32, 32], 3, 1)?;
+        let shortcut = graph.convolution(stem, [16, 32], 1, 2)?;
+        let x = graph.node(TypedBinOp(Box::new(math::Add), None), &[shortcut, h])?;
+        let h = graph.norm(x, 32)?;
+        let h = graph.convolution(h, [32, 32], 3, 1)?;
+        let x = graph.node(TypedBinOp(Box::new(math::Add), None), &[x, h])?;
+        let pooled = graph.node(Reduce { axes: tvec!(2, 3), reducer: Reducer::Sum }, &[x])?;
+        graph.0.select_output_outlets(&[pooled])?;
+
+        let graph = graph.0.into_decluttered()?;
+        let rewritten = rewrite(&graph)?;
+        let count = |name: &str| rewritten.nodes().iter().filter(|node| node.op.name() == name).count();
+        assert_eq!([count("flywheel.Convolution"), count("flywheel.Affine")], [5, 2]);
+        assert_eq!(["Conv", "EinSum", "Add", "Mul", "LeakyRelu"].map(count), [0; 5]);
+
+        let input = tensor(&[1, 3, 9, 6], 1)?;
+        let (found, expected) = (run(rewritten, &input)?, run(graph, &input)?);
+        let size = expected.iter().fold(0.0, |size: f32, value| size.max(value.abs()));
+        let difference = max_abs_diff(&found, &expected) / f64::from(size);
+        assert!(difference <= CROSS_ENGINE.bound, "{difference} of {size}");
+        Ok(())
+    }
+}

@@ -1,0 +1,19 @@
+//! Who made a bundle, and who may order a device to go back to an older one.
+//!
+//! Keys are of the curve P-256, in the PEM files that OpenSSL reads and writes. What is signed is wrapped into a DSSE
+//! envelope; a bundle's signature is that of OpenSSF Model Signing, so that its tools verify our bundles and we theirs.
+//!
+//! # Reference
+//! DSSE 1.0 (<https://github.com/secure-systems-lab/dsse>), OpenSSF Model Signing 1.0
+//! (<https://github.com/sigstore/model-transparency>).
+
+mod envelope;
+mod keys;
+mod model_signature;
+mod order;
+
+pub use keys::{PrivateKey, PublicKey, TrustedKeys};
+pub use model_signature::MAX_SIGNATURE;
+pub use order::RollbackOrder;
+
+pub(crate) use model_signature::{sign, verify};

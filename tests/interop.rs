@@ -1,0 +1,107 @@
+//! What other programs make of our files: ONNX's checker and ONNX Runtime of our models, OpenSSF Model Signing of our
+//! signatures, and the other way round.
+//!
+//! These need a Python with the packages of `tests/interop/requirements.txt`, named by `FLYWHEEL_PYTHON`; `.ci/run` installs
+//! it and runs them.
+
+use std::{
+    env, fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use exporter::{Batch, OnnxOptions};
+use models::{
+    Bundle, Preprocessing,
+    preprocess::{Color, InputLayout},
+    signing::{PrivateKey, TrustedKeys},
+    weights::Storage,
+};
+use serde_json::json;
+use trainer::{Classifier, config::NetworkConfig, device::DeviceKind};
+
+use crate::{
+    TestResult,
+    parity::{noise, trained},
+    takeover,
+};
+
+fn python(arguments: &[&str]) -> Result<Output, Box<dyn std::error::Error>> {
+    let python = env::var("FLYWHEEL_PYTHON").map_err(|_| "expected FLYWHEEL_PYTHON, a Python with the packages")?;
+    Ok(Command::new(python).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output()?)
+}
+
+fn succeed(output: Output) -> TestResult {
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    if output.status.success() { Ok(()) } else { Err(said.into()) }
+}
+
+#[test]
+#[ignore = "needs FLYWHEEL_PYTHON"]
+fn onnx_accepts_our_models_and_onnx_runtime_computes_the_trainers_logits() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let temperature = 1.7;
+    for (name, network, color, side, batch) in [
+        ("wrn-28-2", NetworkConfig::wide_resnet(28, 2), Color::Rgb, 32, Batch::Fixed(1)),
+        ("device", NetworkConfig::DEVICE, Color::Rgb, 32, Batch::Fixed(3)),
+        ("device-small", NetworkConfig::DEVICE_SMALL, Color::Gray, 21, Batch::Symbolic),
+    ] {
+        let preprocessing = Preprocessing { color, height: side, width: side };
+        let weights = trained(network, preprocessing.clone(), 1)?;
+        for (input, storage, probs, embedding) in [
+            (InputLayout::F32, Storage::F32, None, false),
+            (InputLayout::F32, Storage::Int8, None, false),
+            (InputLayout::Rgb8, Storage::F16, Some(temperature), true),
+        ] {
+            let golden = exporter::rounded(&weights, storage);
+            let golden = Classifier::new(&golden, DeviceKind::Cpu)?.golden(&noise(&preprocessing, 6), 6);
+            let options =
+                OnnxOptions { batch, input, weights: storage, probs, embedding, licence: Some("CC0-1.0".into()) };
+            let path = folder.path().join(format!("{name}-{input:?}-{}.onnx", storage.name()));
+            fs::write(&path, exporter::to_onnx(&weights, &options)?)?;
+            let batch = match batch {
+                Batch::Fixed(size) => json!(size),
+                Batch::Symbolic => json!("batch"),
+            };
+            let case = json!({
+                "images": golden.images.iter().map(|image| &image.data).collect::<Vec<_>>(),
+                "shape": [golden.images.len(), side, side, color.channels()],
+                "logits": golden.logits,
+                "temperature": temperature,
+                "batch": batch,
+            });
+            fs::write(path.with_extension("json"), case.to_string())?;
+        }
+    }
+    succeed(python(&["interop/check_onnx.py", &folder.path().to_string_lossy()])?)
+}
+
+#[test]
+#[ignore = "needs FLYWHEEL_PYTHON"]
+fn model_signing_verifies_our_signatures_and_we_verify_its_own() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let key = PrivateKey::from_secret([7; 32]).ok_or("no key")?;
+    fs::write(path("signing.pem"), key.to_pem())?;
+    fs::write(path("trusted.pem"), key.public().to_pem())?;
+    let bundle = takeover::bundle(folder.path(), 1, &key)?;
+    let bundle_folder = bundle.folder().to_string_lossy().into_owned();
+    let signature = Path::new(&bundle_folder).join("model.sig").to_string_lossy().into_owned();
+    let verify = || {
+        let arguments = ["-m", "model_signing", "verify", "key", &bundle_folder, "--signature", &signature];
+        python(&[&arguments[..], &["--public_key", &path("trusted.pem")]].concat())
+    };
+    succeed(verify()?)?;
+    let model = bundle.model_path();
+    let whole = fs::read(&model)?;
+    fs::write(&model, [&whole[..], b"more"].concat())?;
+    assert!(!verify()?.status.success(), "it accepts a changed file: this test shows nothing");
+    fs::write(&model, whole)?;
+
+    fs::remove_file(&signature)?;
+    let arguments = ["-m", "model_signing", "sign", "key", &bundle_folder, "--signature", &signature];
+    succeed(python(&[&arguments[..], &["--private_key", &path("signing.pem")]].concat())?)?;
+    let trusted = TrustedKeys::new(vec![key.public()])?;
+    assert_eq!(Bundle::open(bundle.folder())?.verify(&trusted)?, key.public().id());
+    Ok(())
+}
