@@ -144,6 +144,9 @@ impl<'a> Device<'a> {
         let store = Store::open(&config.state.join("store"), limits)?;
         let mut rng = generator(config.audit_seed, &config.device)?;
         policy::seek(&mut rng, journal.history());
+        if let Some(bundle) = slots.fatal() {
+            progress(&Event::Refused { bundle, why: "the device went down while it was trying it".into() });
+        }
         let resumed = slots.resume();
         let initial =
             config.bundle.as_ref().map(|folder| slots.install(folder, Timestamp::now())).transpose()?.flatten();

@@ -36,6 +36,7 @@
 //! lock                   held while a device runs, so that no second one uses the folder
 //! config.json            the configuration of the last start, as it was understood
 //! current.json           the bundle that serves
+//! trying.json            the bundle that is being tried, or that took the device down
 //! bundles/DIGEST/        its files
 //! predictions.jsonl      the journal
 //! store/open/            kept samples, not yet sealed

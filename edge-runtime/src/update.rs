@@ -3,7 +3,8 @@
 //! A bundle serves only after a trusted key's signature and every byte of it were verified, after it said that it is for
 //! this device, and after its golden vectors were computed here; until then, and if that fails, the one before goes on
 //! serving. Sequence numbers only rise, unless a signed order names the bundle to go back to. The current bundle is
-//! remembered in `current.json`, so that a device that restarts without a connection goes on with it.
+//! remembered in `current.json`, so that a device that restarts without a connection goes on with it. The one being tried is
+//! remembered in `trying.json`: a bundle that took the device down with it is not tried a second time.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +21,7 @@ use models::{
     sync::{self, ChannelPointer},
 };
 use semver::Version;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     Classifier, EdgeConfig, Error, Result,
@@ -34,6 +35,7 @@ use crate::{
 pub struct Slots {
     bundles: PathBuf,
     current_path: PathBuf,
+    trying_path: PathBuf,
     terms: Terms,
     current: Option<Current>,
     is_serving: bool,
@@ -51,6 +53,13 @@ pub struct Terms {
     pub target: Option<String>,
     /// The library of an ONNX Runtime to run them with; none: tract.
     pub onnxruntime: Option<PathBuf>,
+}
+
+/// The content of `trying.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trying {
+    bundle: Digest,
 }
 
 /// The content of `current.json`.
@@ -124,18 +133,20 @@ impl Slots {
     /// # Errors
     /// [`Error::Models`] with the path if a folder cannot be created or cleaned.
     pub fn open(state: &Path, terms: Terms) -> Result<Self> {
-        let (bundles, current_path) = (state.join("bundles"), state.join("current.json"));
+        let bundles = state.join("bundles");
+        let [current_path, trying_path] = ["current.json", "trying.json"].map(|name| state.join(name));
         durable::create_folders(&bundles)?;
         delete_temporary(state)?;
         delete_temporary(&bundles)?;
-        let current = match fs::read(&current_path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .inspect_err(|e| tracing::warn!("{} is not readable: {e}", current_path.display()))
-                .ok(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(models::Error::io("read", &current_path)(e).into()),
-        };
-        Ok(Self { bundles, current_path, terms, current, is_serving: false, refused: BTreeSet::new() })
+        let current = read(&current_path)?;
+        let fatal: Option<Trying> = read(&trying_path)?;
+        let refused = fatal.map(|Trying { bundle }| bundle).into_iter().collect();
+        Ok(Self { bundles, current_path, trying_path, terms, current, is_serving: false, refused })
+    }
+
+    /// The bundle that the device was trying when it last went down, and which it does not try again.
+    pub fn fatal(&self) -> Option<Digest> {
+        self.refused.first().copied()
     }
 
     /// The bundle that served when the device stopped. If it does not open any more, there is a warning, and the
@@ -178,7 +189,7 @@ impl Slots {
                 Ok::<(), Error>(())
             })
         })?;
-        self.switch(pointer).map(Some)
+        self.try_out(pointer).map(Some)
     }
 
     /// Takes over the bundle that the channel points to, if it is newer than the current one or a signed order allows it.
@@ -193,7 +204,7 @@ impl Slots {
         }
         let bundle = pointer.bundle;
         let slot = self.slot(bundle);
-        match download(remote, &pointer, &slot, &self.terms, now).and_then(|()| self.switch(pointer)) {
+        match download(remote, &pointer, &slot, &self.terms, now).and_then(|()| self.try_out(pointer)) {
             Ok(classifier) => Ok(Update::Taken(Box::new(classifier))),
             Err(e) if e.is_passing() => Err(e),
             Err(why) => {
@@ -237,6 +248,14 @@ impl Slots {
         self.bundles.join(bundle.to_string())
     }
 
+    /// [`Slots::switch`] under a mark that outlives the process, if the bundle takes it down.
+    fn try_out(&mut self, pointer: ChannelPointer) -> Result<Classifier> {
+        durable::write_json(&self.trying_path, &Trying { bundle: pointer.bundle })?;
+        let tried = self.switch(pointer);
+        durable::remove(&self.trying_path)?;
+        tried
+    }
+
     /// Opens and proves the bundle in its slot, and only then makes it the current one.
     fn switch(&mut self, pointer: ChannelPointer) -> Result<Classifier> {
         let ChannelPointer { bundle, sequence } = pointer;
@@ -263,6 +282,17 @@ impl Slots {
                 tracing::warn!("cannot delete the old bundle {}: {e}", slot.display());
             }
         }
+    }
+}
+
+/// A file of the device's own; none if it is not there, or, with a warning, if it is not readable.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes)
+            .inspect_err(|e| tracing::warn!("{} is not readable: {e}", path.display()))
+            .ok()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(models::Error::io("read", path)(e).into()),
     }
 }
 

@@ -1,11 +1,16 @@
 //! What a device needs for one image, network by network, beside ONNX Runtime: also how the networks for devices were chosen.
 //!
-//! `cargo bench --workspace --bench networks`; with `ORT_DYLIB_PATH=.../libonnxruntime.so` it runs in turn on the same graphs.
+//! ```sh
+//! cargo bench --workspace --bench networks                          # a table; with ORT_DYLIB_PATH, ONNX Runtime in turn
+//! cargo bench --workspace --bench networks -- --write FILE.md       # into FILE, between its two <!-- networks --> lines
+//! cargo bench --workspace --bench networks -- --onnx A.onnx B.onnx  # these models instead
+//! ```
 
 use std::{
     env,
     error::Error,
-    path::PathBuf,
+    fs, iter,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -15,74 +20,161 @@ use models::{
     LabelSet, ModelSpec, NetworkSpec, Pixels, Preprocessing, TrainingFacts, Weights,
     network::{TensorRole, TensorSpec},
     preprocess::{Color, InputLayout, InputSpec},
+    weights::Storage,
 };
 
-const SIDE: usize = 32;
 const CLASSES: usize = 10;
 /// Rounds in which every network has its turn.
 const ROUNDS: usize = 20;
 /// Images a turn.
 const IMAGES: usize = 20;
+/// What a table is written between.
+const MARK: &str = "<!-- networks -->";
 
-/// One engine's times: on one thread an image, and over all cores an image of each core.
-#[derive(Default)]
-struct Times {
+/// A graph to measure.
+struct Subject {
+    name: String,
+    side: usize,
+    storage: &'static str,
+    onnx: Vec<u8>,
+    /// Of one image; none if they are not known.
+    multiplications: Option<usize>,
+}
+
+/// An engine's times: on one thread an image, and over all cores an image of each core.
+struct Measured {
+    engine: Engine,
+    load: Duration,
     one_thread: Vec<Duration>,
     all_cores: Vec<Duration>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let (write, subjects) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => (None, networks()?),
+        ["--write", file] => (Some(PathBuf::from(file)), networks()?),
+        ["--onnx", ref files @ ..] => (None, files.iter().map(|file| model(file)).collect::<Result<_, _>>()?),
+        _ => return Err("expected --write FILE, --onnx FILES or nothing".into()),
+    };
     let library = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
-    let backends: Vec<Backend> =
-        [Some(Backend::Tract), library.as_deref().map(Backend::OnnxRuntime)].into_iter().flatten().collect();
-    let sizes =
-        [(10, 1, 1), (10, 2, 1), (16, 2, 1), (28, 2, 1), (10, 2, 2), (16, 2, 2), (10, 3, 2), (10, 4, 2), (16, 4, 2)];
-    let mut networks = Vec::new();
-    for (depth, width, stem_stride) in sizes {
-        let spec = NetworkSpec { stem_stride, ..NetworkSpec::wide_resnet(depth, width, [3, SIDE, SIDE], CLASSES)? };
-        let onnx = exporter::to_onnx(&weights(&spec)?, &OnnxOptions::default())?;
-        let input = InputSpec { layout: InputLayout::F32, shape: spec.input };
-        let engines = backends.iter().map(|backend| Engine::from_bytes(&onnx, input, *backend));
-        let engines =
-            engines.map(|engine| Ok((engine?, Times::default()))).collect::<edge_runtime::Result<Vec<_>>>()?;
-        networks.push((spec, engines));
-    }
-
-    let data = (0..3 * SIDE * SIDE).map(|i| (i * 7919 % 251) as u8).collect();
-    let image = Pixels { height: SIDE, width: SIDE, channels: 3, data };
-    for _ in 0..ROUNDS {
-        for (engine, times) in networks.iter_mut().flat_map(|(_, engines)| engines) {
-            times.one_thread.push(turn(engine, &image)?);
-            let start = Instant::now();
-            rayon::broadcast(|_| turn(engine, &image)).into_iter().try_for_each(|turn| turn.map(drop))?;
-            times.all_cores.push(start.elapsed() / IMAGES as u32);
+    let table = measure(&subjects, library.as_deref())?;
+    match write {
+        None => print!("{table}"),
+        Some(file) => {
+            let text = fs::read_to_string(&file)?;
+            let parts: Vec<&str> = text.split(MARK).collect();
+            let [before, _, after] = parts[..] else { return Err(format!("expected {MARK} twice in {file:?}").into()) };
+            fs::write(&file, format!("{before}{MARK}\n\n{table}\n{MARK}{after}"))?;
         }
-    }
-
-    let peer =
-        if library.is_some() { " ONNX Runtime | ratio | all cores, images/s | ONNX Runtime | ratio |" } else { "" };
-    println!("| network | parameters | million multiplications | ms an image | billion a second |{peer}");
-    println!("|---|---|---|---|---|{}", "---|".repeat(peer.matches('|').count()));
-    for (spec, engines) in &mut networks {
-        let mut medians =
-            engines.iter_mut().map(|(_, times)| (median(&mut times.one_thread), median(&mut times.all_cores)));
-        let (one, all) = medians.next().unwrap_or_default();
-        let parameters: usize = spec.tensors().iter().filter(|t| t.role.is_trained()).map(TensorSpec::len).sum();
-        let multiplications = spec.multiplications() as f64;
-        let (name, millions, speed) = (spec.name(), multiplications / 1e6, multiplications / 1e9 / one);
-        print!("| {name} | {parameters} | {millions:.1} | {:.2} | {speed:.1} |", 1e3 * one);
-        if let Some((peer_one, peer_all)) = medians.next() {
-            let [images, peer_images] = [all, peer_all].map(|time| rayon::current_num_threads() as f64 / time);
-            print!(
-                " {:.2} | {:.2} | {images:.0} | {peer_images:.0} | {:.2} |",
-                1e3 * peer_one,
-                peer_one / one,
-                images / peer_images
-            );
-        }
-        println!();
     }
     Ok(())
+}
+
+/// The networks, sizes and precisions of the table.
+fn networks() -> Result<Vec<Subject>, Box<dyn Error>> {
+    let at_32 =
+        [(10, 1, 1), (10, 2, 1), (16, 2, 1), (28, 2, 1), (10, 2, 2), (16, 2, 2), (10, 3, 2), (10, 4, 2), (16, 4, 2)];
+    let larger = [64, 96].into_iter().flat_map(|side| [(10, 2, 2, side), (10, 4, 2, side)]);
+    let sizes = at_32.into_iter().map(|(depth, width, stem_stride)| (depth, width, stem_stride, 32)).chain(larger);
+    let precisions =
+        sizes.map(|size| (size, Storage::F32)).chain([((28, 2, 1, 32), Storage::F16), ((28, 2, 1, 32), Storage::Int8)]);
+    let subject = |((depth, width, stem_stride, side), storage)| {
+        let spec = NetworkSpec { stem_stride, ..NetworkSpec::wide_resnet(depth, width, [3, side, side], CLASSES)? };
+        let options = OnnxOptions { weights: storage, ..OnnxOptions::default() };
+        Ok(Subject {
+            name: spec.name(),
+            side,
+            storage: storage.name(),
+            onnx: exporter::to_onnx(&weights(&spec)?, &options)?,
+            multiplications: Some(spec.multiplications()),
+        })
+    };
+    precisions.map(subject).collect()
+}
+
+/// A model from a file, for colour images of 32x32 pixels.
+fn model(file: &str) -> Result<Subject, Box<dyn Error>> {
+    let name = Path::new(file).file_name().map_or(file.into(), |name| name.to_string_lossy());
+    Ok(Subject { name: name.into_owned(), side: 32, storage: "", onnx: fs::read(file)?, multiplications: None })
+}
+
+fn measure(subjects: &[Subject], library: Option<&Path>) -> Result<String, Box<dyn Error>> {
+    let backends: Vec<Backend> = iter::once(Backend::Tract).chain(library.map(Backend::OnnxRuntime)).collect();
+    let load = |subject: &Subject| {
+        let input = InputSpec { layout: InputLayout::F32, shape: [3, subject.side, subject.side] };
+        let engines = backends.iter().map(|backend| {
+            let start = Instant::now();
+            let engine = Engine::from_bytes(&subject.onnx, input, *backend)?;
+            Ok(Measured { engine, load: start.elapsed(), one_thread: Vec::new(), all_cores: Vec::new() })
+        });
+        engines.collect::<edge_runtime::Result<Vec<_>>>()
+    };
+    let mut measured = subjects.iter().map(load).collect::<edge_runtime::Result<Vec<_>>>()?;
+    for _ in 0..ROUNDS {
+        for (subject, engines) in subjects.iter().zip(&mut measured) {
+            let image = image(subject.side);
+            for Measured { engine, one_thread, all_cores, .. } in engines {
+                one_thread.push(turn(engine, &image)?);
+                let start = Instant::now();
+                rayon::broadcast(|_| turn(engine, &image)).into_iter().try_for_each(|turn| turn.map(drop))?;
+                all_cores.push(start.elapsed() / IMAGES as u32);
+            }
+        }
+    }
+
+    let mut columns = vec![
+        "network",
+        "side",
+        "kernels",
+        "MB",
+        "load, ms",
+        "million multiplications",
+        "ms an image",
+        "billion a second",
+    ];
+    if library.is_some() {
+        columns.extend(["ONNX Runtime, ms", "ratio", "images/s, all cores", "ONNX Runtime, images/s", "ratio"]);
+    }
+    let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut table = row(columns.iter().map(|column| (*column).to_owned()).collect());
+    table += &format!("{}|\n", "|---".repeat(columns.len()));
+    for (subject, engines) in subjects.iter().zip(&mut measured) {
+        let load = engines[0].load.as_secs_f64();
+        let mut medians =
+            engines.iter_mut().map(|Measured { one_thread, all_cores, .. }| (median(one_thread), median(all_cores)));
+        let (one, all) = medians.next().unwrap_or_default();
+        let known =
+            |text: &dyn Fn(f64) -> String| subject.multiplications.map_or(String::new(), |count| text(count as f64));
+        let mut cells = vec![
+            subject.name.clone(),
+            subject.side.to_string(),
+            subject.storage.to_owned(),
+            format!("{:.2}", subject.onnx.len() as f64 / 1e6),
+            format!("{:.0}", 1e3 * load),
+            known(&|count| format!("{:.1}", count / 1e6)),
+            format!("{:.2}", 1e3 * one),
+            known(&|count| format!("{:.0}", count / 1e9 / one)),
+        ];
+        if let Some((peer_one, peer_all)) = medians.next() {
+            let [images, peer_images] = [all, peer_all].map(|time| rayon::current_num_threads() as f64 / time);
+            cells.extend([
+                format!("{:.2}", 1e3 * peer_one),
+                format!("{:.2}", peer_one / one),
+                format!("{images:.0}"),
+                format!("{peer_images:.0}"),
+                format!("{:.2}", images / peer_images),
+            ]);
+        }
+        table += &row(cells);
+    }
+    Ok(table)
+}
+
+/// A fixed pattern without runs.
+fn image(side: usize) -> Pixels {
+    let data = (0..3 * side * side).map(|i| (i * 7919 % 251) as u8).collect();
+    Pixels { height: side, width: side, channels: 3, data }
 }
 
 /// What an image takes, on this thread.
@@ -114,7 +206,11 @@ fn weights(network: &NetworkSpec) -> models::Result<Weights> {
         spec: ModelSpec {
             network: network.clone(),
             labels: LabelSet::new((0..network.classes).map(|class| class.to_string()))?,
-            preprocessing: Preprocessing { color: Color::Rgb, height: SIDE as u32, width: SIDE as u32 },
+            preprocessing: Preprocessing {
+                color: Color::Rgb,
+                height: network.input[1] as u32,
+                width: network.input[2] as u32,
+            },
         },
         training: TrainingFacts { labeled: 0, unlabeled: 0, steps: 0, seed: 0 },
     })

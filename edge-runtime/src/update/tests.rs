@@ -230,3 +230,27 @@ fn a_device_goes_back_only_by_a_signed_order_and_only_once() -> TestResult {
     assert!(matches!(workstation.check(&mut slots)?, Update::None));
     Ok(())
 }
+
+#[test]
+fn a_bundle_that_took_the_device_down_is_not_tried_again() -> TestResult {
+    let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    let first = workstation.publish(1, |_| {})?;
+    workstation.check(&mut slots)?;
+    assert!(!state.path().join("trying.json").exists() && slots.fatal().is_none());
+
+    // What is on disk when the process dies while it opens the second bundle.
+    let second = workstation.publish(2, |_| {})?;
+    durable::write_json(&state.path().join("trying.json"), &Trying { bundle: second })?;
+    for _ in 0..2 {
+        let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+        assert_eq!((slots.fatal(), slots.resume().map(|c| c.digest())), (Some(second), Some(first)));
+        assert!(matches!(workstation.check(&mut slots)?, Update::None));
+    }
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    slots.resume();
+    let third = workstation.publish(3, |_| {})?;
+    assert!(matches!(workstation.check(&mut slots)?, Update::Taken(c) if c.digest() == third));
+    assert!(!state.path().join("trying.json").exists());
+    Ok(())
+}

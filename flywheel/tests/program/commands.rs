@@ -23,6 +23,8 @@ fn project(folder: &Path) -> TestResult {
         ("checkpoint_every = 100", "checkpoint_every = 5"),
         ("shift = 4", "shift = 1"),
         ("flip = true", "flip = false"),
+        // Six test images could never show that a model is not worse.
+        ("margin = 0.02", "margin = 1.0"),
     ];
     let config = changes.into_iter().fold(config, |config, (from, to)| {
         assert!(config.contains(from), "init no longer writes {from:?}");
@@ -77,6 +79,17 @@ fn ones_own_images_become_a_bundle_that_classifies_and_a_killed_training_resumes
     let line = succeed(folder, &["edge", "classify", "--bundle", "bundle", "--json", "images/left/00.png"])?;
     assert!(line.contains("left"), "{line}");
 
+    // Devices that trust the project's key take it; those that trust another do not.
+    succeed(folder, &["verify", "bundle"])?;
+    let inspect = ["inspect", "bundle", "--trusted-key", "keys/trusted.pem", "--html", "bundle.html"];
+    assert!(succeed(folder, &inspect)?.contains("by trusted key"));
+    let page = fs::read_to_string(folder.join("bundle.html"))?;
+    assert!(page.contains("Confusion matrix") && page.contains("data:image/png;base64,"), "{page}");
+    succeed(folder, &["keygen", "--out", "other"])?;
+    assert!(fail(folder, &["keygen", "--out", "other"])?.contains("exists already"));
+    succeed(folder, &["sign", "bundle", "--key", "other/signing.pem"])?;
+    assert!(fail(folder, &["verify", "bundle"])?.contains("no signature of a trusted key"));
+
     // A byte of the model changed: refused, and the file is named.
     let path = folder.join("bundle/model.onnx");
     let mut bytes = fs::read(&path)?;
@@ -98,6 +111,7 @@ fn rounds_go_on_after_a_kill_and_a_device_lives_from_them() -> TestResult {
 
     let device = ["edge", "run", "--device", "cam-1", "--source", "images/unlabeled", "--state", "state"];
     let device = [&device[..], &["--remote", "remote", "--once", "--audit-seed", "1"]].concat();
+    let device = [&device[..], &["--trusted-key", "keys/trusted.pem"]].concat();
     succeed(folder, &device)?;
     let journal = fs::read_to_string(folder.join("state/predictions.jsonl"))?;
     assert_eq!(journal.lines().count(), 28);
@@ -113,6 +127,43 @@ fn rounds_go_on_after_a_kill_and_a_device_lives_from_them() -> TestResult {
     // All that came in was receipted: the device keeps nothing any more.
     succeed(folder, &device)?;
     assert_eq!(fs::read_dir(folder.join("state/store/sealed"))?.count(), 0);
+
+    // The device runs the second bundle, and goes back to the first by order alone.
+    let current = || fs::read_to_string(folder.join("state/current.json"));
+    assert!(current()?.contains(second["bundle"].as_str().unwrap_or("?")), "{second}");
+    assert!(fail(folder, &["rollback", "--to", "2"])?.contains("expected an older round"));
+    succeed(folder, &["rollback", "--to", "1"])?;
+    succeed(folder, &device)?;
+    assert!(current()?.contains(first["bundle"].as_str().unwrap_or("?")), "{}", current()?);
+    Ok(())
+}
+
+/// A model for other programs, and what kernels in fewer bits cost.
+#[test]
+fn a_model_is_exported_in_fewer_bits_unless_that_costs_too_much() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    project(folder)?;
+    succeed(folder, &["train"])?;
+    let config = fs::read_to_string(folder.join("flywheel.toml"))?;
+    let export = |storage: &str| -> Result<Value, Box<dyn std::error::Error>> {
+        let text =
+            config.replace("input = \"f32\"", &format!("input = \"f32\"\nweights = \"{storage}\"\nmax_loss = 1.0"));
+        durable::write(&folder.join("flywheel.toml"), text.as_bytes())?;
+        let options = ["--batch", "any", "--input", "rgb8", "--outputs", "logits,probs,embedding", "--check", "tract"];
+        let command = [&["export", "--onnx", "model.onnx", "--json"], &options[..]].concat();
+        Ok(serde_json::from_str(&succeed(folder, &command)?)?)
+    };
+    let bytes = |exported: &Value| exported["bytes"].as_f64().unwrap_or(f64::NAN);
+    let whole = export("f32")?;
+    for (storage, part) in [("f16", 0.51), ("int8", 0.27)] {
+        let exported = export(storage)?;
+        assert!(bytes(&exported) < part * bytes(&whole), "{exported} beside {whole}");
+        assert_eq!(exported["rounding"]["storage"], storage);
+        assert!(exported["rounding"]["agreement"].as_f64() > Some(0.5), "{exported}");
+        assert!(exported["checks"][0]["max_abs_diff"].as_f64() < Some(1e-4), "{exported}");
+    }
+    assert!(fail(folder, &["export", "--batch", "4"])?.contains("--onnx"));
     Ok(())
 }
 

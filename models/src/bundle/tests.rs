@@ -89,8 +89,10 @@ fn a_changed_cut_missing_or_added_file_is_refused_by_name() -> Result<()> {
             fs::write(&path, &changed).map_err(Error::io("write", &path))?;
             refused(name);
         }
-        fs::write(&path, &whole[..whole.len() - 1]).map_err(Error::io("write", &path))?;
-        refused(name);
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).map_err(Error::io("write", &path))?;
+            refused(name);
+        }
         durable::remove(&path)?;
         refused(name);
         durable::write(&path, &whole)?;
@@ -191,5 +193,63 @@ fn a_release_admits_the_devices_that_it_names_while_it_holds() -> Result<()> {
         let refused = release.admits(&other);
         assert!(matches!(refused, Err(Error::NotForHost { key: found, .. }) if found == key), "{key}: {refused:?}");
     }
+    Ok(())
+}
+
+/// Every byte of a manifest: an error, or another bundle by name, never the same one and never a panic.
+#[test]
+fn no_byte_of_a_manifest_can_change_unnoticed() -> Result<()> {
+    let parent = tempfile::tempdir().map_err(Error::io("create", Path::new("a folder")))?;
+    let bundle = write(&parent.path().join("bundle"), manifest())?;
+    let path = bundle.folder().join(MANIFEST);
+    let whole = fs::read(&path).map_err(Error::io("read", &path))?;
+    for at in 0..whole.len() {
+        for bit in [1, 0x20, 0x80] {
+            let mut changed = whole.clone();
+            changed[at] ^= bit;
+            fs::write(&path, &changed).map_err(Error::io("write", &path))?;
+            assert!(Bundle::open(bundle.folder()).map_or(true, |other| other.digest() != bundle.digest()), "{at}");
+        }
+        fs::write(&path, &whole[..at]).map_err(Error::io("write", &path))?;
+        // Only the line break at the end is not needed.
+        assert!(Bundle::open(bundle.folder()).is_err() || at + 1 == whole.len(), "{at}");
+    }
+    Ok(())
+}
+
+#[test]
+fn links_other_names_and_huge_sizes_are_refused() -> Result<()> {
+    let parent = tempfile::tempdir().map_err(Error::io("create", Path::new("a folder")))?;
+    let folder = parent.path().join("bundle");
+    write(&folder, manifest())?;
+    let (path, model) = (folder.join(MANIFEST), folder.join(MODEL));
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let said = || Bundle::open(&folder).err().map(|e| e.to_string()).unwrap_or_default();
+
+    for name in ["../model.onnx", "/etc/passwd", "model.onnx/", "MODEL.ONNX"] {
+        durable::write(&path, text.replace(MODEL, name).as_bytes())?;
+        assert!(said().contains("expected the files"), "{name}: {}", said());
+    }
+    let size = format!("\"bytes\": {}", b"the network".len());
+    for (huge, expected) in [
+        ("18446744073709551615", "18446744073709551615 bytes"),
+        ("-1", "a bundle manifest"),
+        ("1e99", "a bundle manifest"),
+    ] {
+        assert!(text.contains(&size));
+        durable::write(&path, text.replace(&size, &format!("\"bytes\": {huge}")).as_bytes())?;
+        assert!(said().contains(expected), "{huge}: {}", said());
+    }
+    let padded = format!("{text}{}", " ".repeat(MAX_MANIFEST as usize));
+    durable::write(&path, padded.as_bytes())?;
+    assert!(said().contains("at most 1048576 bytes"), "{}", said());
+    durable::write(&path, text.as_bytes())?;
+
+    // A link to the very same bytes: what it points to can change later.
+    let elsewhere = parent.path().join("elsewhere");
+    fs::rename(&model, &elsewhere).map_err(Error::io("move", &model))?;
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&elsewhere, &model).map_err(Error::io("link", &model))?;
+    assert!(said().contains("not a plain file") || cfg!(not(unix)), "{}", said());
     Ok(())
 }

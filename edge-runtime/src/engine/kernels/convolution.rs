@@ -154,7 +154,7 @@ impl WithSimd for RunAffine<'_> {
 mod tests {
     use models::tolerance::{CROSS_ENGINE, max_abs_diff};
 
-    use super::*;
+    use super::{super::registers::MOST_LANES, *};
 
     /// Numbers between -1 and 1 without a pattern.
     fn noise(count: usize, seed: u32) -> Vec<f32> {
@@ -194,8 +194,8 @@ mod tests {
         for (channels, kernel, stride, image) in [
             // Winograd: whole tiles, cut ones, several bands, a single tile.
             ([16, 16], 3, 1, [8, 8]),
-            ([8, 32], 3, 1, [5, 7]),
-            ([24, 16], 3, 1, [70, 61]),
+            ([32, 32], 3, 1, [5, 7]),
+            ([48, 16], 3, 1, [70, 61]),
             ([16, 48], 3, 1, [3, 2]),
             // Direct: a stem, halving with an odd and an even side, a shortcut, and too many weights for a tile.
             ([3, 16], 3, 1, [6, 5]),
@@ -212,13 +212,20 @@ mod tests {
             let (bias, other) = (noise(outputs, 3), noise(result[0] * result[1] * outputs, 4));
             let mut convolution = Convolution::new(sizes, &weights, bias.clone()).expect("sizes for a kernel");
             kinds[usize::from(matches!(*convolution.kernel, Kernel::Direct(_)))] += 1;
-            for (residual, slope) in [(None, 1.0), (Some(other.as_slice()), 0.1)] {
+            // The widest registers of this processor, those of half the width, and none.
+            for (residual, slope, lanes) in [
+                (None, 1.0, usize::MAX),
+                (Some(other.as_slice()), 0.1, usize::MAX),
+                (Some(other.as_slice()), 0.1, 8),
+                (None, 0.1, 1),
+            ] {
                 convolution.slope = slope;
+                MOST_LANES.set(lanes);
                 let mut y = vec![f32::NAN; other.len()];
                 convolution.run(&x, residual, &mut y);
                 let expected = defined(&sizes, &x, &weights, &After { bias: &bias, residual, slope });
                 let difference = max_abs_diff(&y, &expected);
-                assert!(difference <= CROSS_ENGINE.bound, "{sizes:?}: {difference}");
+                assert!(difference <= CROSS_ENGINE.bound, "{sizes:?}, {lanes} lanes: {difference}");
             }
         }
         assert_eq!(kinds, [4, 4], "every kernel is tested");

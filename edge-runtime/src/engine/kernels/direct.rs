@@ -72,6 +72,7 @@ impl WithSimd for Run<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match BLOCK / S::F32_LANES {
+            1 => self.run::<S, 1>(simd),
             2 => self.run::<S, 2>(simd),
             4 => self.run::<S, 4>(simd),
             _ => self.run::<S, BLOCK>(simd),
@@ -89,7 +90,8 @@ impl Run<'_> {
             let mut pixel = 0;
             while pixel < pixels {
                 pixel += match pixels - pixel {
-                    // Six by two registers, two of weights and a pixel's number: as many as there are with AVX2.
+                    // As in Winograd's products.
+                    12.. if R == 1 => self.compute::<S, R, 12>(simd, block, weights, pixel),
                     6.. => self.compute::<S, R, 6>(simd, block, weights, pixel),
                     4.. => self.compute::<S, R, 4>(simd, block, weights, pixel),
                     2.. => self.compute::<S, R, 2>(simd, block, weights, pixel),

@@ -2,17 +2,37 @@
 
 use pulp::{Simd, WithSimd};
 
-/// Runs `op` with the widest registers that the kernels here are made for: AVX2 or NEON, else without.
+#[cfg(test)]
+thread_local! {
+    /// Lanes that registers may have at most, so that tests reach the narrower ones of this processor too.
+    pub(super) static MOST_LANES: std::cell::Cell<usize> = const { std::cell::Cell::new(usize::MAX) };
+}
+
+/// Runs `op` with the widest registers of this processor: AVX-512, AVX2 or NEON, else without.
 pub(super) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::x86::V3::try_new() {
+    if let Some(simd) = pulp::x86::V4::try_new().filter(allowed) {
+        return Simd::vectorize(simd, op);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new().filter(allowed) {
         return Simd::vectorize(simd, op);
     }
     #[cfg(target_arch = "aarch64")]
-    if let Some(simd) = pulp::aarch64::Neon::try_new() {
+    if let Some(simd) = pulp::aarch64::Neon::try_new().filter(allowed) {
         return Simd::vectorize(simd, op);
     }
     Simd::vectorize(pulp::Scalar, op)
+}
+
+#[cfg(not(test))]
+fn allowed<S: Simd>(_: &S) -> bool {
+    true
+}
+
+#[cfg(test)]
+fn allowed<S: Simd>(_: &S) -> bool {
+    S::F32_LANES <= MOST_LANES.get()
 }
 
 /// The first numbers, as many as a register has.

@@ -23,7 +23,7 @@ const TILE: usize = 6;
 /// Places of a tile in the other basis.
 const PLACES: usize = TILE * TILE;
 /// Widest register that channels have to fill.
-const LANES: usize = 8;
+const LANES: usize = 16;
 /// Numbers between two places beyond those of the first, so that not all of them compete for the same lines of a cache.
 const GAP: usize = 16;
 /// Numbers in a band of tiles, which stay in a cache.
@@ -216,6 +216,7 @@ fn leave<S: Simd>(simd: S, [m0, m1, m2, m3, m4, m5]: [S::f32s; TILE]) -> [S::f32
 #[inline(always)]
 fn multiply<S: Simd>(simd: S, rows: &[f32], weights: &[[f32; BLOCK]], inputs: usize, products: &mut [f32]) {
     match BLOCK / S::F32_LANES {
+        1 => blocks::<S, 1>(simd, rows, weights, inputs, products),
         2 => blocks::<S, 2>(simd, rows, weights, inputs, products),
         4 => blocks::<S, 4>(simd, rows, weights, inputs, products),
         _ => blocks::<S, BLOCK>(simd, rows, weights, inputs, products),
@@ -238,7 +239,9 @@ fn blocks<S: Simd, const R: usize>(
             let rows = &rows[row * inputs..];
             let products = &mut products[row * outputs + block * BLOCK..];
             row += match count - row {
-                // Six by two registers, two of weights and a row's number: as many as there are with AVX2.
+                // One register of weights and twelve of sums, or two and six times two: as many as keep AVX-512, or AVX2,
+                // busy.
+                12.. if R == 1 => compute::<S, R, 12>(simd, rows, weights, products, outputs),
                 6.. => compute::<S, R, 6>(simd, rows, weights, products, outputs),
                 4.. => compute::<S, R, 4>(simd, rows, weights, products, outputs),
                 2.. => compute::<S, R, 2>(simd, rows, weights, products, outputs),
