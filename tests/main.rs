@@ -1,6 +1,8 @@
 //! Cross-crate truth: what no crate can promise alone.
 
 mod c_interface;
+mod emulated;
+mod fourier;
 mod interop;
 mod layering;
 mod parity;

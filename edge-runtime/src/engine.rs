@@ -74,7 +74,7 @@ impl Engine {
     /// read.
     pub fn load(path: &Path, input: InputSpec, backend: Backend) -> Result<Self> {
         let onnx = fs::read(path).map_err(models::Error::io("read", path))?;
-        Self::prepare(path.display().to_string(), &onnx, input, backend)
+        Self::prepare(path.display().to_string(), onnx, input, backend)
     }
 
     /// [`Engine::load`] on bytes in memory.
@@ -82,10 +82,10 @@ impl Engine {
     /// # Errors
     /// As [`Engine::load`].
     pub fn from_bytes(onnx: &[u8], input: InputSpec, backend: Backend) -> Result<Self> {
-        Self::prepare("the graph".into(), onnx, input, backend)
+        Self::prepare("the graph".into(), onnx.to_vec(), input, backend)
     }
 
-    fn prepare(model: String, onnx: &[u8], input: InputSpec, backend: Backend) -> Result<Self> {
+    fn prepare(model: String, onnx: Vec<u8>, input: InputSpec, backend: Backend) -> Result<Self> {
         let (graph, classes) = caught(&model, || match backend {
             Backend::Tract => {
                 tract::Graph::load(&model, onnx, input).map(|(graph, classes)| (Graph::Tract(graph), classes))

@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let (write, subjects) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => (None, networks()?),
-        ["--write", file] => (Some(PathBuf::from(file)), networks()?),
+        ["--write", file] => (Some(from_root(file)), networks()?),
         ["--onnx", ref files @ ..] => (None, files.iter().map(|file| model(file)).collect::<Result<_, _>>()?),
         _ => return Err("expected --write FILE, --onnx FILES or nothing".into()),
     };
@@ -93,10 +93,15 @@ fn networks() -> Result<Vec<Subject>, Box<dyn Error>> {
     precisions.map(subject).collect()
 }
 
+/// A path from the workspace's root: cargo starts benchmarks in their package's folder.
+fn from_root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
 /// A model from a file, for colour images of 32x32 pixels.
 fn model(file: &str) -> Result<Subject, Box<dyn Error>> {
     let name = Path::new(file).file_name().map_or(file.into(), |name| name.to_string_lossy());
-    Ok(Subject { name: name.into_owned(), side: 32, storage: "", onnx: fs::read(file)?, multiplications: None })
+    Ok(Subject { name: name.into_owned(), side: 32, storage: "", onnx: fs::read(from_root(file))?, multiplications: None })
 }
 
 fn measure(subjects: &[Subject], library: Option<&Path>) -> Result<String, Box<dyn Error>> {

@@ -29,14 +29,14 @@ pub(super) struct Graph {
 
 impl Graph {
     /// The graph, and how many classes it knows.
-    pub(super) fn load(model: &str, onnx: &[u8], input: InputSpec, library: &Path) -> Result<(Self, usize)> {
+    pub(super) fn load(model: &str, onnx: Vec<u8>, input: InputSpec, library: &Path) -> Result<(Self, usize)> {
         let refused = |reason: String| Error::Engine { model: model.to_owned(), reason };
         let environment = ENVIRONMENT.get_or_init(|| {
             let builder = ort::init_from(library).map_err(|e| e.to_string())?;
             builder.with_telemetry(false).build().map_err(|e| e.to_string())
         });
         let environment = environment.clone().map_err(refused)?;
-        let session = session(&environment, onnx).map_err(refused)?;
+        let session = session(&environment, &onnx).map_err(refused)?;
         let (inputs, outputs) = (session.inputs(), session.outputs());
         let output = match outputs {
             [only] => Some(only),
@@ -52,7 +52,7 @@ impl Graph {
         };
         let classes = check(model, input, &declared(taken, number), &declared(output, TensorElementType::Float32))?;
         let output = output.name().to_owned();
-        Ok((Self { onnx: onnx.to_vec(), environment, output, idle: Mutex::new(vec![session]) }, classes))
+        Ok((Self { onnx, environment, output, idle: Mutex::new(vec![session]) }, classes))
     }
 
     /// The logits of one input, or why there are none.

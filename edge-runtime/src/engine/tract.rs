@@ -19,9 +19,11 @@ pub(super) struct Graph(Arc<TypedRunnableModel>);
 
 impl Graph {
     /// The graph, and how many classes it knows.
-    pub(super) fn load(model: &str, mut onnx: &[u8], input: InputSpec) -> Result<(Self, usize)> {
+    pub(super) fn load(model: &str, onnx: Vec<u8>, input: InputSpec) -> Result<(Self, usize)> {
         let refused = |e: TractError| Error::Engine { model: model.to_owned(), reason: format!("{e:#}") };
-        let mut graph = tract_onnx::onnx().model_for_read(&mut onnx).map_err(refused)?;
+        let mut graph = tract_onnx::onnx().model_for_read(&mut onnx.as_slice()).map_err(refused)?;
+        // The weights are in the graph now; soon they are there in a third form.
+        drop(onnx);
         if graph.outputs.len() > 1 {
             graph.select_outputs_by_name([LOGITS]).map_err(refused)?;
         }

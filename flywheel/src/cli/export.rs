@@ -179,13 +179,15 @@ fn write_bundle(args: &ExportArgs, project: &Project, weights: &Weights, data: &
 
 /// What kernels in fewer bits cost, and what engines made of the model.
 fn show(rounding: Option<Rounding>, checks: &[Checked]) -> Result<()> {
-    if let Some(Rounding { storage, accuracy_before, accuracy, agreement }) = rounding {
+    if let Some(Rounding { storage, accuracy_before, accuracy, agreement, bytes_before, bytes }) = rounding {
         print(&format!(
-            "kernels in {}: test accuracy {} instead of {}, the same answer for {} of the images",
+            "kernels in {}: test accuracy {} instead of {}, the same answer for {} of the images, {:.2} MB instead of {:.2}",
             storage.name(),
             percent(accuracy),
             percent(accuracy_before),
-            percent(agreement)
+            percent(agreement),
+            bytes as f64 / 1e6,
+            bytes_before as f64 / 1e6
         ))?;
     }
     checks.iter().try_for_each(|checked| print(&checked.to_string()))

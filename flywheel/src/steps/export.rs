@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use edge_runtime::{Engine, engine::Backend};
-use exporter::Parts;
+use exporter::{OnnxOptions, Parts};
 use jiff::{SignedDuration, Timestamp};
 use models::{
     Bundle, Calibration, Digest, Pixels, Weights,
@@ -57,16 +57,31 @@ pub struct Rounding {
     pub accuracy: f64,
     /// Fraction of the test images with the same answer.
     pub agreement: f64,
+    /// Size of the ONNX file with kernels as trained, in bytes.
+    pub bytes_before: usize,
+    /// Its size as stored.
+    pub bytes: usize,
 }
 
 impl Rounding {
-    fn of(storage: Storage, before: &[Vec<f32>], after: &[Vec<f32>], labels: &[usize]) -> Self {
+    fn of(
+        weights: &Weights,
+        storage: Storage,
+        before: &[Vec<f32>],
+        after: &[Vec<f32>],
+        labels: &[usize],
+    ) -> exporter::Result<Self> {
         let count = labels.len().max(1) as f64;
         let fraction = |hits: usize| hits as f64 / count;
         let right = |logits: &[Vec<f32>]| logits.iter().zip(labels).filter(|(logits, l)| argmax(logits) == **l).count();
         let same = before.iter().zip(after).filter(|(before, after)| argmax(before) == argmax(after)).count();
         let [accuracy_before, accuracy, agreement] = [right(before), right(after), same].map(fraction);
-        Self { storage, accuracy_before, accuracy, agreement }
+        let size = |weights: &Weights, storage| {
+            exporter::to_onnx(weights, &OnnxOptions { weights: storage, ..OnnxOptions::default() })
+                .map(|onnx| onnx.len())
+        };
+        let (bytes_before, bytes) = (size(weights, Storage::F32)?, size(weights, storage)?);
+        Ok(Self { storage, accuracy_before, accuracy, agreement, bytes_before, bytes })
     }
 }
 
@@ -83,7 +98,7 @@ pub fn measure(project: &Project, weights: &Weights, data: &TrainingData) -> Res
         Storage::F32 => None,
         Storage::F16 | Storage::Int8 => {
             let before = Classifier::new(weights, config.train.device)?.logits(&data.test.images);
-            Some(Rounding::of(storage, &before, &test_logits, &data.test.labels))
+            Some(Rounding::of(weights, storage, &before, &test_logits, &data.test.labels)?)
         }
     };
     if let Some(Rounding { accuracy_before, accuracy, .. }) = rounding {

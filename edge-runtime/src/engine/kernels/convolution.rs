@@ -61,9 +61,9 @@ impl Convolution {
         if !fits || !outputs.is_multiple_of(BLOCK) || inputs == 0 || sides.as_flattened().contains(&0) {
             return None;
         }
-        let kernel = match Winograd::takes(&sizes) {
-            true => Kernel::Winograd(Winograd::new(sizes, weights)),
-            false => Kernel::Direct(Direct::new(sizes, weights)),
+        let kernel = match Winograd::new(sizes, weights) {
+            Some(winograd) => Kernel::Winograd(winograd),
+            None => Kernel::Direct(Direct::new(sizes, weights)),
         };
         Some(Self { sizes, kernel: Arc::new(kernel), bias, slope: 1.0 })
     }
@@ -190,13 +190,16 @@ mod tests {
 
     #[test]
     fn every_kernel_computes_the_definition() {
-        let mut kinds = [0, 0];
+        let mut kinds = [0, 0, 0];
         for (channels, kernel, stride, image) in [
             // Winograd: whole tiles, cut ones, several bands, a single tile.
             ([16, 16], 3, 1, [8, 8]),
             ([32, 32], 3, 1, [5, 7]),
             ([48, 16], 3, 1, [70, 61]),
             ([16, 48], 3, 1, [3, 2]),
+            // Winograd's smaller tiles, for many channels: cut ones, and a single one.
+            ([128, 96], 3, 1, [7, 9]),
+            ([128, 128], 3, 1, [1, 2]),
             // Direct: a stem, halving with an odd and an even side, a shortcut, and too many weights for a tile.
             ([3, 16], 3, 1, [6, 5]),
             ([3, 16], 3, 2, [7, 8]),
@@ -211,7 +214,10 @@ mod tests {
             let weights: Vec<f32> = noise(outputs * inputs * kernel * kernel, 2).iter().map(|w| 0.1 * w).collect();
             let (bias, other) = (noise(outputs, 3), noise(result[0] * result[1] * outputs, 4));
             let mut convolution = Convolution::new(sizes, &weights, bias.clone()).expect("sizes for a kernel");
-            kinds[usize::from(matches!(*convolution.kernel, Kernel::Direct(_)))] += 1;
+            kinds[match &*convolution.kernel {
+                Kernel::Winograd(winograd) => winograd.out / 2 - 1,
+                Kernel::Direct(_) => 2,
+            }] += 1;
             // The widest registers of this processor, those of half the width, and none.
             for (residual, slope, lanes) in [
                 (None, 1.0, usize::MAX),
@@ -228,7 +234,7 @@ mod tests {
                 assert!(difference <= CROSS_ENGINE.bound, "{sizes:?}, {lanes} lanes: {difference}");
             }
         }
-        assert_eq!(kinds, [4, 4], "every kernel is tested");
+        assert_eq!(kinds, [2, 4, 4], "every kernel is tested");
     }
 
     #[test]
