@@ -19,7 +19,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`engine`] | runs an ONNX graph; the only file that knows which engine |
+//! | [`engine`] | runs an ONNX graph, with tract and kernels of our own, or with ONNX Runtime |
 //! | [`classifier`] | opens a bundle, proves it by its golden vectors, classifies images |
 //! | [`source`] | finds new images in a folder |
 //! | [`journal`] | every prediction exactly once, on disk |

@@ -101,7 +101,13 @@ fn from_root(path: &str) -> PathBuf {
 /// A model from a file, for colour images of 32x32 pixels.
 fn model(file: &str) -> Result<Subject, Box<dyn Error>> {
     let name = Path::new(file).file_name().map_or(file.into(), |name| name.to_string_lossy());
-    Ok(Subject { name: name.into_owned(), side: 32, storage: "", onnx: fs::read(from_root(file))?, multiplications: None })
+    Ok(Subject {
+        name: name.into_owned(),
+        side: 32,
+        storage: "",
+        onnx: fs::read(from_root(file))?,
+        multiplications: None,
+    })
 }
 
 fn measure(subjects: &[Subject], library: Option<&Path>) -> Result<String, Box<dyn Error>> {
