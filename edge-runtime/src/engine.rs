@@ -133,12 +133,17 @@ impl Engine {
                 #[cfg(feature = "onnxruntime")]
                 Graph::OnnxRuntime(graph) => graph.run(self.input, input),
             };
-            logits.map_err(|reason| Error::Engine { model: self.model.clone(), reason })
+            let refused = |reason| Error::Engine { model: self.model.clone(), reason };
+            match logits.map_err(refused)? {
+                logits if logits.len() == self.classes => Ok(logits),
+                other => Err(refused(format!("it gave {} logits where it had declared {}", other.len(), self.classes))),
+            }
         })
     }
 }
 
-/// An engine may panic on a damaged graph. It holds nothing of ours then that could be half-changed.
+/// An engine may panic on a damaged graph. It holds nothing of ours then that could be half-changed. Where panics end the
+/// process, as in the profile `device`, the mark of the bundle being tried takes over: see [`crate::update`].
 fn caught<T>(model: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());

@@ -138,9 +138,11 @@ impl Slots {
         durable::create_folders(&bundles)?;
         delete_temporary(state)?;
         delete_temporary(&bundles)?;
-        let current = read(&current_path)?;
-        let fatal: Option<Trying> = read(&trying_path)?;
-        let refused = fatal.map(|Trying { bundle }| bundle).into_iter().collect();
+        let current: Option<Current> = read(&current_path)?;
+        let trying: Option<Trying> = read(&trying_path)?;
+        // Of what serves, only the mark was left behind: the trial went well.
+        let is_current = |bundle: &Digest| current.as_ref().is_some_and(|current| current.bundle == *bundle);
+        let refused = trying.map(|Trying { bundle }| bundle).filter(|bundle| !is_current(bundle)).into_iter().collect();
         Ok(Self { bundles, current_path, trying_path, terms, current, is_serving: false, refused })
     }
 
@@ -252,7 +254,10 @@ impl Slots {
     fn try_out(&mut self, pointer: ChannelPointer) -> Result<Classifier> {
         durable::write_json(&self.trying_path, &Trying { bundle: pointer.bundle })?;
         let tried = self.switch(pointer);
-        durable::remove(&self.trying_path)?;
+        // What serves must not be dropped for a mark that cannot be taken away.
+        if let Err(e) = durable::remove(&self.trying_path) {
+            tracing::warn!("{e}");
+        }
         tried
     }
 
@@ -260,6 +265,11 @@ impl Slots {
     fn switch(&mut self, pointer: ChannelPointer) -> Result<Classifier> {
         let ChannelPointer { bundle, sequence } = pointer;
         let classifier = Classifier::open_with(&self.slot(bundle), self.terms.backend())?;
+        // Its files were read more than once: what serves is what was admitted.
+        if classifier.digest() != bundle {
+            let (path, found) = (self.slot(bundle).join(MANIFEST), classifier.digest());
+            return Err(models::Error::DigestMismatch { path, expected: bundle, found }.into());
+        }
         let found = classifier.manifest().sequence;
         if found != sequence {
             return Err(Error::Sequence { bundle, expected: sequence, found });

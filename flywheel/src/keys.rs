@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use models::{Digest, durable, signing::PrivateKey};
+use models::{
+    Digest, durable,
+    signing::{PrivateKey, PublicKey},
+};
 use rand::{TryRng, rngs::SysRng};
 use serde::Serialize;
 
@@ -21,6 +24,20 @@ pub struct KeyFiles {
     pub public: PathBuf,
     /// The key's id in signatures.
     pub id: Digest,
+}
+
+/// The pair of keys in a folder, made if there is none.
+///
+/// # Errors
+/// As [`generate`]; if one of the files holds no key.
+pub fn existing_or_new(folder: &Path) -> Result<KeyFiles> {
+    let (private, public) = (folder.join(PRIVATE_KEY), folder.join(PUBLIC_KEY));
+    if !(private.exists() && public.exists()) {
+        return generate(folder);
+    }
+    let id = PrivateKey::read(&private)?.public().id();
+    ensure!(PublicKey::read(&public)?.id() == id, "{} is not the key of {}", public.display(), private.display());
+    Ok(KeyFiles { private, public, id })
 }
 
 /// Makes a pair of keys in a folder.

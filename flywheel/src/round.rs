@@ -14,7 +14,7 @@ use edge_runtime::sync::Remote;
 use jiff::Timestamp;
 use models::{
     Bundle, Digest, Weights, durable,
-    signing::RollbackOrder,
+    signing::{RollbackOrder, TrustedKeys},
     sync::{self, ChannelPointer},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -179,6 +179,7 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
 /// If there is no key to sign with, no such published round, or none after it to leave; if the remote fails.
 pub fn rollback(project: &Project, to: u32) -> Result<RollbackOrder> {
     let key = project.signing_key()?.context("expected export.signing_key: devices follow only a signed order")?;
+    durable::create_folders(&project.rounds_folder())?;
     let _lock = lock(project)?;
     let mut records = records(project)?;
     let left = records.iter().rfind(|record| record.is_out()).context("no bundle was published yet")?.round;
@@ -186,12 +187,26 @@ pub fn rollback(project: &Project, to: u32) -> Result<RollbackOrder> {
     let target = target.with_context(|| format!("round {to} was not published, or was withdrawn"))?;
     ensure!(to < left, "devices run round {left}: expected an older round, found {to}");
     let channel = project.config().store.channel.clone();
+    let bundle = Bundle::open(&project.bundle_folder(to))?;
+    let (release, now) = (&bundle.manifest().release, Timestamp::now());
+    ensure!(bundle.digest() == target.bundle, "{} is not the bundle of round {to}", bundle.folder().display());
+    ensure!(
+        release.channel == channel,
+        "round {to} was for channel {:?}: no device of {channel:?} takes it",
+        release.channel
+    );
+    ensure!(release.expires.is_none_or(|end| now < end), "the bundle of round {to} has expired: no device takes it");
+    // Its key may have been replaced since.
+    if bundle.verify(&TrustedKeys::new(vec![key.public()])?).is_err() {
+        bundle.sign(&key)?;
+    }
+    // Devices may still be on a bundle that an earlier order withdrew.
+    let newest = records.iter().filter(|record| record.published).map(|record| record.round).max().unwrap_or(left);
     let to = ChannelPointer { bundle: target.bundle, sequence: u64::from(to) };
-    let order = RollbackOrder { channel, from: u64::from(left), to };
+    let order = RollbackOrder { channel, from: u64::from(newest), to };
     let remote = open_remote(project)?;
     remote.put(&sync::rollback(&order.channel), order.sign(&key)?)?;
-    remote.put(&sync::channel(&order.channel), serde_json::to_vec_pretty(&order.to)?)?;
-    let now = Timestamp::now();
+    publish(&bundle, &remote, &order.channel)?;
     for record in records.iter_mut().filter(|record| u64::from(record.round) > order.to.sequence && record.is_out()) {
         record.withdrawn = Some(now);
         write_record(project, record)?;

@@ -11,7 +11,7 @@
 //! devices/DEVICE.json              how the device is: a DeviceStatus
 //! ```
 //!
-//! Everything but pointers and statuses is named by its content and never changes.
+//! Everything but pointers, orders, statuses and signatures is named by its content and never changes.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ use crate::{Digest, Error, Result, segment};
 pub struct ChannelPointer {
     /// The bundle's digest.
     pub bundle: Digest,
-    /// Its sequence number; devices ignore a pointer to a lower one than they run.
+    /// Its sequence number; without an order, devices ignore a pointer to one not above all that they ever ran.
     pub sequence: u64,
 }
 

@@ -7,7 +7,8 @@
  *         printf("%s %.1f %%\n", flywheel_label(classifier, prediction.class_index), 100 * prediction.confidence);
  *     flywheel_close(classifier);
  *
- * Link with libflywheel_edge.a or libflywheel_edge.so: `cargo build --release -p flywheel-capi` makes both. A classifier may be used by
+ * Link with libflywheel_edge.a or libflywheel_edge.so: `cargo build --release -p flywheel-capi` makes both
+ * (not the profile `device`, in which a fault ends the process). A classifier may be used by
  * several threads at once; only flywheel_close must be alone.
  */
 #ifndef FLYWHEEL_EDGE_H

@@ -1,6 +1,6 @@
 //! The C interface: `include/flywheel_edge.h` says what each function promises.
 //!
-//! Panics end at this border: they become errors. What callers must promise is in each function's safety comment, and is what
+//! Panics end at this border and become errors, unless it is built with `panic = "abort"`. What callers must promise is in each function's safety comment, and is what
 //! any C function asks of its arguments.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 };
 
 use edge_runtime::Classifier;
-use models::{Bundle, signing::TrustedKeys};
+use models::signing::TrustedKeys;
 
 /// A classifier, with its labels as C reads them.
 pub struct Handle {
@@ -118,11 +118,11 @@ pub unsafe extern "C" fn flywheel_close(classifier: *mut Handle) {
 }
 
 fn open(bundle: &str, trusted_key: Option<&str>) -> Result<Handle, String> {
+    let classifier = Classifier::open(Path::new(bundle)).map_err(|e| e.to_string())?;
     if let Some(key) = trusted_key {
         let trusted = TrustedKeys::read(&[key]).map_err(|e| e.to_string())?;
-        Bundle::open(Path::new(bundle)).and_then(|bundle| bundle.verify(&trusted)).map_err(|e| e.to_string())?;
+        classifier.bundle().verify(&trusted).map_err(|e| e.to_string())?;
     }
-    let classifier = Classifier::open(Path::new(bundle)).map_err(|e| e.to_string())?;
     let label = |name: &String| CString::new(name.as_bytes()).map_err(|e| format!("label {name:?}: {e}"));
     let labels = classifier.manifest().labels.names().iter().map(label).collect::<Result<_, _>>()?;
     Ok(Handle { classifier, labels })

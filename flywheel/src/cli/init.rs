@@ -74,7 +74,7 @@ pub(super) fn run(args: InitArgs) -> Result<()> {
         .replace("{size}", &args.size.to_string())
         .replace("{labels}", &labels.names().join(", "));
     ProjectConfig::parse(&text).context("the configuration to be written is not valid")?;
-    let keys = keys::generate(&args.config.with_file_name(KEYS))?;
+    let keys = keys::existing_or_new(&args.config.with_file_name(KEYS))?;
     durable::write(&args.config, text.as_bytes())?;
     if args.json {
         return print_json(&Output { config: args.config, labels, keys });

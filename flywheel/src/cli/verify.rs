@@ -3,15 +3,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use edge_runtime::Classifier;
-use models::{Bundle, signing::TrustedKeys};
+use models::signing::TrustedKeys;
 
 use super::sign::Signed;
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Does what a device does before it takes a bundle over: the signature of a trusted key, every byte of every file, and the \
-golden vectors, computed on this machine. Exits with 1 if anything is not as it should be.
+Checks what a device checks before it takes a bundle over: the signature of a trusted key, every byte of every file, and the \
+golden vectors, computed on this machine. For which devices and times the bundle is, `flywheel inspect` shows. Exits with 1 \
+if anything is not as it should be.
 
 Examples:
   flywheel verify bundle --trusted-key keys/trusted.pem")]
@@ -29,8 +30,8 @@ pub(super) struct VerifyArgs {
 
 pub(super) fn run(args: VerifyArgs) -> Result<()> {
     let trusted = TrustedKeys::read(&args.trusted_keys)?;
-    let bundle = Bundle::open(&args.bundle)?;
+    let classifier = Classifier::open(&args.bundle)?;
+    let bundle = classifier.bundle();
     let key = bundle.verify(&trusted)?;
-    Classifier::open(&args.bundle)?;
     Signed { bundle: bundle.digest(), sequence: bundle.manifest().sequence, key }.show(args.json)
 }

@@ -18,7 +18,7 @@ use crate::{
 pub struct Manifest {
     /// [`FORMAT`].
     pub format: u32,
-    /// Counts up with every bundle of a project; a device never goes back.
+    /// Counts up with every bundle of a project; a device goes back only by a signed order.
     pub sequence: u64,
     /// The bundle that this one replaces.
     pub parent: Option<Digest>,
@@ -109,7 +109,7 @@ impl Manifest {
     /// signature in errors. Returns the key's id.
     ///
     /// # Errors
-    /// As [`Bundle::verify`], but for [`Error::Unsigned`].
+    /// As [`Bundle::verify`](super::Bundle::verify), but for [`Error::Unsigned`].
     pub fn verify(&self, what: &str, digest: Digest, signature: &[u8], trusted: &TrustedKeys) -> Result<Digest> {
         signing::verify(what, signature, &self.signed_files(digest), trusted)
     }
