@@ -145,7 +145,7 @@ impl<'a> Device<'a> {
         let mut rng = generator(config.audit_seed, &config.device)?;
         policy::seek(&mut rng, journal.history());
         if let Some(bundle) = slots.fatal() {
-            progress(&Event::Refused { bundle, why: "the device went down while it was trying it".into() });
+            progress(&Event::Refused { bundle, why: "the device went down twice while it was trying it".into() });
         }
         let resumed = slots.resume();
         let initial =

@@ -36,7 +36,7 @@
 //! lock                   held while a device runs, so that no second one uses the folder
 //! config.json            the configuration of the last start, as it was understood
 //! current.json           the bundle that serves, and the highest sequence number that ever did
-//! trying.json            the bundle that is being tried, or that took the device down
+//! trying.json            the bundle that is being tried, or with which the device went down
 //! bundles/DIGEST/        its files
 //! predictions.jsonl      the journal
 //! store/open/            kept samples, not yet sealed

@@ -4,7 +4,7 @@
 //! this device, and after its golden vectors were computed here; until then, and if that fails, the one before goes on
 //! serving. Sequence numbers only rise, unless a signed order names the bundle to go back to. The current bundle is
 //! remembered in `current.json`, so that a device that restarts without a connection goes on with it. The one being tried is
-//! remembered in `trying.json`: a bundle that took the device down with it is not tried a second time.
+//! remembered in `trying.json`: a bundle with which the device went down twice is not tried a third time.
 
 use std::{
     collections::BTreeSet,
@@ -60,7 +60,12 @@ pub struct Terms {
 #[serde(deny_unknown_fields)]
 struct Trying {
     bundle: Digest,
+    /// How often it was begun. Once may have been a power cut.
+    times: u32,
 }
+
+/// A bundle is tried so often, if the device goes down each time.
+const TRIALS: u32 = 2;
 
 /// The content of `current.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,8 +99,15 @@ impl Terms {
     /// Those of a configuration.
     ///
     /// # Errors
-    /// [`Error::Models`] for a file that holds no key, and for too many keys.
+    /// [`Error::Models`] for a file that holds no key, and for too many keys; [`Error::Config`] for an ONNX Runtime that is not
+    /// there.
     pub fn of(config: &EdgeConfig) -> Result<Self> {
+        if let Some(library) = &config.onnxruntime
+            && !(cfg!(feature = "onnxruntime") && library.is_file())
+        {
+            let reason = "expected a library file, and a build with the feature \"onnxruntime\"".into();
+            return Err(Error::Config { what: format!("onnxruntime = {:?}", library.display()), reason });
+        }
         Ok(Self {
             trusted: TrustedKeys::read(&config.trusted_keys)?,
             channel: config.channel.clone(),
@@ -141,12 +153,15 @@ impl Slots {
         let current: Option<Current> = read(&current_path)?;
         let trying: Option<Trying> = read(&trying_path)?;
         // Of what serves, only the mark was left behind: the trial went well.
-        let is_current = |bundle: &Digest| current.as_ref().is_some_and(|current| current.bundle == *bundle);
-        let refused = trying.map(|Trying { bundle }| bundle).filter(|bundle| !is_current(bundle)).into_iter().collect();
+        let is_fatal = |trying: &Trying| {
+            let is_current = current.as_ref().is_some_and(|current| current.bundle == trying.bundle);
+            trying.times >= TRIALS && !is_current
+        };
+        let refused = trying.filter(is_fatal).map(|trying| trying.bundle).into_iter().collect();
         Ok(Self { bundles, current_path, trying_path, terms, current, is_serving: false, refused })
     }
 
-    /// The bundle that the device was trying when it last went down, and which it does not try again.
+    /// The bundle that the device was trying whenever it went down, and which it does not try again.
     pub fn fatal(&self) -> Option<Digest> {
         self.refused.first().copied()
     }
@@ -252,7 +267,10 @@ impl Slots {
 
     /// [`Slots::switch`] under a mark that outlives the process, if the bundle takes it down.
     fn try_out(&mut self, pointer: ChannelPointer) -> Result<Classifier> {
-        durable::write_json(&self.trying_path, &Trying { bundle: pointer.bundle })?;
+        let bundle = pointer.bundle;
+        let before: Option<Trying> = read(&self.trying_path)?.filter(|before: &Trying| before.bundle == bundle);
+        let times = before.map_or(0, |before| before.times) + 1;
+        durable::write_json(&self.trying_path, &Trying { bundle, times })?;
         let tried = self.switch(pointer);
         // What serves must not be dropped for a mark that cannot be taken away.
         if let Err(e) = durable::remove(&self.trying_path) {

@@ -239,17 +239,28 @@ fn a_bundle_that_took_the_device_down_is_not_tried_again() -> TestResult {
     workstation.check(&mut slots)?;
     assert!(!state.path().join("trying.json").exists() && slots.fatal().is_none());
 
-    // What is on disk when the process dies while it opens the second bundle.
-    let second = workstation.publish(2, |_| {})?;
-    durable::write_json(&state.path().join("trying.json"), &Trying { bundle: second })?;
+    // What is on disk when the process has died once while it opened a bundle: it may have been a power cut.
+    let mark = |bundle, times| durable::write_json(&state.path().join("trying.json"), &Trying { bundle, times });
+    let unlucky = workstation.publish(2, |_| {})?;
+    mark(unlucky, 1)?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    assert_eq!(slots.resume().map(|c| c.digest()), Some(first));
+    assert!(matches!(workstation.check(&mut slots)?, Update::Taken(c) if c.digest() == unlucky));
+    // A mark that outlived a trial that went well says nothing.
+    mark(unlucky, 2)?;
+    assert!(Slots::open(state.path(), workstation.terms()?)?.fatal().is_none());
+
+    // And when it has died twice.
+    let second = workstation.publish(3, |_| {})?;
+    mark(second, 2)?;
     for _ in 0..2 {
         let mut slots = Slots::open(state.path(), workstation.terms()?)?;
-        assert_eq!((slots.fatal(), slots.resume().map(|c| c.digest())), (Some(second), Some(first)));
+        assert_eq!((slots.fatal(), slots.resume().map(|c| c.digest())), (Some(second), Some(unlucky)));
         assert!(matches!(workstation.check(&mut slots)?, Update::None));
     }
     let mut slots = Slots::open(state.path(), workstation.terms()?)?;
     slots.resume();
-    let third = workstation.publish(3, |_| {})?;
+    let third = workstation.publish(4, |_| {})?;
     assert!(matches!(workstation.check(&mut slots)?, Update::Taken(c) if c.digest() == third));
     assert!(!state.path().join("trying.json").exists());
     Ok(())
