@@ -21,7 +21,7 @@ const TURNS: u32 = 10;
 pub struct Plan {
     /// Folder of the bundle.
     pub bundle: PathBuf,
-    /// About how long to measure.
+    /// About how long to measure with a peer: a fifth for images, and two for inference by each engine.
     pub time: Duration,
     /// Library of the ONNX Runtime to measure beside it.
     pub against: Option<PathBuf>,

@@ -23,7 +23,7 @@ pub struct BenchArgs {
     /// Folder of the bundle
     #[arg(long, value_name = "FOLDER")]
     bundle: PathBuf,
-    /// About how long to measure, in seconds; twice as long with --against
+    /// About how long to measure with --against, in seconds; three fifths of it without
     #[arg(long, value_name = "SECONDS", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// Library of an ONNX Runtime to compare with
