@@ -6,6 +6,7 @@ mod fourier;
 mod interop;
 mod layering;
 mod parity;
+mod rust_interface;
 mod takeover;
 
 /// What a test returns.

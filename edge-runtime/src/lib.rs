@@ -1,6 +1,6 @@
 //! Runs a bundle on a device, keeps the samples worth learning from, syncs them, takes new bundles over.
 //!
-//! A program that only wants to classify needs five lines:
+//! A program that only wants to classify needs five lines; `examples/classify.rs` is one:
 //!
 //! ```no_run
 //! use edge_runtime::Classifier;
