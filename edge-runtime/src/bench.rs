@@ -9,7 +9,10 @@ use std::{
 use models::{Pixels, tolerance::max_abs_diff};
 use serde::Serialize;
 
-use crate::{Classifier, Engine, Result, engine::Backend};
+use crate::{
+    Classifier, Engine, Result,
+    engine::{Accelerator, Backend},
+};
 
 /// Fewer runs make no percentiles.
 const MIN_RUNS: usize = 20;
@@ -25,6 +28,8 @@ pub struct Plan {
     pub time: Duration,
     /// Library of the ONNX Runtime to measure beside it.
     pub against: Option<PathBuf>,
+    /// What it is to run on.
+    pub accelerators: Vec<Accelerator>,
 }
 
 /// What was measured.
@@ -106,8 +111,10 @@ pub fn measure(plan: &Plan) -> Result<Report> {
 
     let model = classifier.bundle().model_path();
     let start = Instant::now();
-    let peer =
-        plan.against.as_deref().map(|library| Engine::load(&model, engine.input(), Backend::OnnxRuntime(library)));
+    let peer = plan.against.as_deref().map(|library| {
+        let accelerators = &plan.accelerators;
+        Engine::load(&model, engine.input(), Backend::OnnxRuntime { library, accelerators })
+    });
     let (peer, peer_load) = (peer.transpose()?, start.elapsed());
     let (mut ours, mut theirs) = (Gathered::default(), Gathered::default());
     for _ in 0..TURNS {
@@ -227,7 +234,12 @@ mod tests {
     fn measures_a_bundle() -> TestResult {
         let folder = tempfile::tempdir()?;
         fixture::bundle(&folder.path().join("b"), |_, _| {})?;
-        let plan = Plan { bundle: folder.path().join("b"), time: Duration::from_millis(50), against: None };
+        let plan = Plan {
+            bundle: folder.path().join("b"),
+            time: Duration::from_millis(50),
+            against: None,
+            accelerators: Vec::new(),
+        };
         let report = measure(&plan)?;
         let one = report.inference.one_thread_ms;
         assert!(one.p50 > 0.0 && one.p50 <= one.p99 && one.runs >= MIN_RUNS * TURNS as usize);

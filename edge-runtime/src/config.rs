@@ -9,7 +9,7 @@ use models::sync::is_device_name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, engine::Accelerator};
 
 /// The configuration of a device, in TOML. Relative paths start at the folder in which the program runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +36,10 @@ pub struct EdgeConfig {
     /// Library of an ONNX Runtime to run bundles with, as `libonnxruntime.so`; none: the engine inside the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onnxruntime: Option<PathBuf>,
+    /// What that ONNX Runtime is to run bundles on, the first that can: "acl", "coreml", "cuda", "nnapi", "openvino",
+    /// "qnn", "rknpu", "tensorrt" or "xnnpack", if its library was built for it. None: the processor.
+    #[serde(default)]
+    pub accelerators: Vec<Accelerator>,
     /// Seconds between two looks at the source and the remote while nothing is new.
     #[serde(default = "poll_seconds")]
     pub poll_seconds: f64,

@@ -5,6 +5,7 @@
 //!
 //! The batch is 1: many images go faster by running [`Engine::logits`] on several threads than by a larger batch.
 
+mod accelerator;
 mod kernels;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;
@@ -18,6 +19,7 @@ use std::{
 
 use models::{Pixels, preprocess::InputSpec};
 
+pub use self::accelerator::Accelerator;
 use crate::{Error, Result};
 
 /// The output that is read, if a graph has several.
@@ -29,8 +31,20 @@ pub enum Backend<'a> {
     /// tract, which is inside this program.
     #[default]
     Tract,
-    /// The ONNX Runtime in this library file. A process uses the first that it loads.
-    OnnxRuntime(&'a Path),
+    /// An ONNX Runtime of the device's.
+    OnnxRuntime {
+        /// Its library file. A process uses the first that it loads.
+        library: &'a Path,
+        /// What it is to run graphs on, the first that can; what none of them can runs on the processor.
+        accelerators: &'a [Accelerator],
+    },
+}
+
+impl<'a> Backend<'a> {
+    /// The ONNX Runtime in a library file, on the processor.
+    pub fn onnxruntime(library: &'a Path) -> Self {
+        Self::OnnxRuntime { library, accelerators: &[] }
+    }
 }
 
 /// A graph made ready to run. Shared between threads freely.
@@ -91,10 +105,12 @@ impl Engine {
                 tract::Graph::load(&model, onnx, input).map(|(graph, classes)| (Graph::Tract(graph), classes))
             }
             #[cfg(feature = "onnxruntime")]
-            Backend::OnnxRuntime(library) => onnxruntime::Graph::load(&model, onnx, input, library)
-                .map(|(graph, classes)| (Graph::OnnxRuntime(graph), classes)),
+            Backend::OnnxRuntime { library, accelerators } => {
+                onnxruntime::Graph::load(&model, onnx, input, library, accelerators)
+                    .map(|(graph, classes)| (Graph::OnnxRuntime(graph), classes))
+            }
             #[cfg(not(feature = "onnxruntime"))]
-            Backend::OnnxRuntime(_) => {
+            Backend::OnnxRuntime { .. } => {
                 let reason = "this build has no ONNX Runtime: expected one with the feature \"onnxruntime\"";
                 Err(Error::Engine { model: model.clone(), reason: reason.into() })
             }

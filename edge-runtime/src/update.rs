@@ -7,12 +7,12 @@
 //! remembered in `trying.json`: a bundle with which the device went down twice is not tried a third time.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use models::{
     Bundle, Digest, Manifest,
     bundle::{Host, MANIFEST, MAX_MANIFEST, SIGNATURE},
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     Classifier, EdgeConfig, Error, Result,
-    engine::Backend,
+    engine::{Accelerator, Backend},
     store::delete_temporary,
     sync::{Remote, pointer},
 };
@@ -39,8 +39,21 @@ pub struct Slots {
     terms: Terms,
     current: Option<Current>,
     is_serving: bool,
-    refused: BTreeSet<Digest>,
+    refused: BTreeMap<Digest, Refusal>,
 }
+
+/// A bundle that was not taken over.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    /// How often.
+    times: u32,
+    /// When it may be tried again; never, if this device cannot run it.
+    again: Option<Timestamp>,
+}
+
+/// Until a bundle that did not arrive as it should is fetched again, the first time and at most. Each time is twice as long as
+/// the one before.
+const WAIT: [SignedDuration; 2] = [SignedDuration::from_mins(1), SignedDuration::from_hours(1)];
 
 /// On which terms a device takes bundles over, and what runs them.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +66,8 @@ pub struct Terms {
     pub target: Option<String>,
     /// The library of an ONNX Runtime to run them with; none: tract.
     pub onnxruntime: Option<PathBuf>,
+    /// What that is to run them on.
+    pub accelerators: Vec<Accelerator>,
 }
 
 /// The content of `trying.json`.
@@ -86,7 +101,8 @@ pub enum Update {
     None,
     /// This one serves from now on.
     Taken(Box<Classifier>),
-    /// There is one, but it is not taken over. It is not tried again before a restart.
+    /// There is one, but it is not taken over. What did not arrive as it should, or is not signed as it should, is fetched again
+    /// after a minute, then after two, at most an hour; what this device cannot run is not tried again before a restart.
     Refused {
         /// The bundle.
         bundle: Digest,
@@ -108,11 +124,16 @@ impl Terms {
             let reason = "expected a library file, and a build with the feature \"onnxruntime\"".into();
             return Err(Error::Config { what: format!("onnxruntime = {:?}", library.display()), reason });
         }
+        if !config.accelerators.is_empty() && config.onnxruntime.is_none() {
+            let reason = "expected the ONNX Runtime that runs on them, in onnxruntime".into();
+            return Err(Error::Config { what: "accelerators".into(), reason });
+        }
         Ok(Self {
             trusted: TrustedKeys::read(&config.trusted_keys)?,
             channel: config.channel.clone(),
             target: config.target.clone(),
             onnxruntime: config.onnxruntime.clone(),
+            accelerators: config.accelerators.clone(),
         })
     }
 
@@ -135,7 +156,9 @@ impl Terms {
     }
 
     fn backend(&self) -> Backend<'_> {
-        self.onnxruntime.as_deref().map_or(Backend::Tract, Backend::OnnxRuntime)
+        let accelerators = &self.accelerators;
+        let onnxruntime = |library| Backend::OnnxRuntime { library, accelerators };
+        self.onnxruntime.as_deref().map_or(Backend::Tract, onnxruntime)
     }
 }
 
@@ -157,13 +180,14 @@ impl Slots {
             let is_current = current.as_ref().is_some_and(|current| current.bundle == trying.bundle);
             trying.times >= TRIALS && !is_current
         };
-        let refused = trying.filter(is_fatal).map(|trying| trying.bundle).into_iter().collect();
+        let fatal = |trying: Trying| (trying.bundle, Refusal { times: trying.times, again: None });
+        let refused = trying.filter(is_fatal).map(fatal).into_iter().collect();
         Ok(Self { bundles, current_path, trying_path, terms, current, is_serving: false, refused })
     }
 
     /// The bundle that the device was trying whenever it went down, and which it does not try again.
     pub fn fatal(&self) -> Option<Digest> {
-        self.refused.first().copied()
+        self.refused.keys().next().copied()
     }
 
     /// The bundle that served when the device stopped. If it does not open any more, there is a warning, and the
@@ -193,7 +217,7 @@ impl Slots {
     pub fn install(&mut self, folder: &Path, now: Timestamp) -> Result<Option<Classifier>> {
         let bundle = Bundle::open(folder)?;
         let pointer = ChannelPointer { bundle: bundle.digest(), sequence: bundle.manifest().sequence };
-        if !self.wants(&pointer, || Ok(None))? {
+        if !self.wants(&pointer, now, || Ok(None))? {
             return Ok(None);
         }
         let signature = bundle.signature()?;
@@ -216,27 +240,46 @@ impl Slots {
     /// later, or of a pointer or an order that is none.
     pub fn check(&mut self, remote: &Remote, now: Timestamp) -> Result<Update> {
         let Some(pointer) = pointer(remote, &self.terms.channel)? else { return Ok(Update::None) };
-        if !self.wants(&pointer, || self.order(remote))? {
+        if !self.wants(&pointer, now, || self.order(remote))? {
             return Ok(Update::None);
         }
         let bundle = pointer.bundle;
-        let slot = self.slot(bundle);
-        match download(remote, &pointer, &slot, &self.terms, now).and_then(|()| self.try_out(pointer)) {
+        if let Err(e) = download(remote, &pointer, &self.slot(bundle), &self.terms, now) {
+            return self.refuse(bundle, e, |times| {
+                let wait = WAIT[0].saturating_mul(1 << times.min(10)).min(WAIT[1]);
+                Some(now.saturating_add(wait).unwrap_or(Timestamp::MAX))
+            });
+        }
+        match self.try_out(pointer) {
             Ok(classifier) => Ok(Update::Taken(Box::new(classifier))),
-            Err(e) if e.is_passing() => Err(e),
-            Err(why) => {
-                self.refused.insert(bundle);
-                if slot.exists() {
-                    fs::remove_dir_all(&slot).map_err(models::Error::io("delete", &slot))?;
-                }
-                Ok(Update::Refused { bundle, why })
-            }
+            Err(e) => self.refuse(bundle, e, |_| None),
         }
     }
 
+    /// Remembers that a bundle is not to be tried again before the time that `again` makes of how often that was so, unless the
+    /// cause passes.
+    fn refuse(&mut self, bundle: Digest, why: Error, again: impl Fn(u32) -> Option<Timestamp>) -> Result<Update> {
+        if why.is_passing() {
+            return Err(why);
+        }
+        let times = self.refused.get(&bundle).map_or(0, |refusal| refusal.times);
+        self.refused.insert(bundle, Refusal { times: times + 1, again: again(times) });
+        let slot = self.slot(bundle);
+        if slot.exists() {
+            fs::remove_dir_all(&slot).map_err(models::Error::io("delete", &slot))?;
+        }
+        Ok(Update::Refused { bundle, why })
+    }
+
     /// Newer than all that served, or ordered; or just what serves, if it is lost.
-    fn wants(&self, pointer: &ChannelPointer, order: impl FnOnce() -> Result<Option<RollbackOrder>>) -> Result<bool> {
-        if self.refused.contains(&pointer.bundle) {
+    fn wants(
+        &self,
+        pointer: &ChannelPointer,
+        now: Timestamp,
+        order: impl FnOnce() -> Result<Option<RollbackOrder>>,
+    ) -> Result<bool> {
+        let waits = |refusal: &Refusal| refusal.again.is_none_or(|again| now < again);
+        if self.refused.get(&pointer.bundle).is_some_and(waits) {
             return Ok(false);
         }
         match &self.current {
@@ -287,10 +330,6 @@ impl Slots {
         if classifier.digest() != bundle {
             let (path, found) = (self.slot(bundle).join(MANIFEST), classifier.digest());
             return Err(models::Error::DigestMismatch { path, expected: bundle, found }.into());
-        }
-        let found = classifier.manifest().sequence;
-        if found != sequence {
-            return Err(Error::Sequence { bundle, expected: sequence, found });
         }
         let highest = self.current.as_ref().map_or(sequence, |current| current.highest.max(sequence));
         let current = Current { bundle, sequence, highest };
@@ -345,6 +384,10 @@ fn download(remote: &Remote, pointer: &ChannelPointer, slot: &Path, terms: &Term
         let parsed = Manifest::parse(&path.display().to_string(), &manifest);
         promised(path, pointer.bundle, &manifest)?;
         let parsed = parsed?;
+        if parsed.sequence != pointer.sequence {
+            let ChannelPointer { bundle, sequence: expected } = *pointer;
+            return Err(Error::Sequence { bundle, expected, found: parsed.sequence });
+        }
         let (signature, _) = get(SIGNATURE, MAX_SIGNATURE)?;
         terms.admit(&pointer.bundle.short(), &parsed, pointer.bundle, signature.as_deref(), now)?;
         for (file, entry) in parsed.files {

@@ -4,7 +4,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{print, print_json};
-use crate::bench::{Inference, Percentiles, Plan, measure};
+use crate::{
+    bench::{Inference, Percentiles, Plan, measure},
+    engine::Accelerator,
+};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -29,13 +32,17 @@ pub struct BenchArgs {
     /// Library of an ONNX Runtime to compare with
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
+    /// What that is to run on, if its library was built for it; else the processor
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "against")]
+    accelerators: Vec<Accelerator>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: BenchArgs) -> Result<ExitCode> {
-    let plan = Plan { bundle: args.bundle, time: Duration::from_secs(args.seconds), against: args.against };
+    let BenchArgs { bundle, seconds, against, accelerators, .. } = args;
+    let plan = Plan { bundle, time: Duration::from_secs(seconds), against, accelerators };
     let report = measure(&plan)?;
     if args.json {
         print_json(&report)?;

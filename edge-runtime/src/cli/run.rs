@@ -18,6 +18,7 @@ use crate::{
     EdgeConfig,
     config::read_table,
     device::{self, Mode},
+    engine::Accelerator,
     event::Event,
 };
 
@@ -77,6 +78,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     onnxruntime: Option<PathBuf>,
+    /// What that is to run bundles on, if its library was built for it; else the processor
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    accelerators: Vec<Accelerator>,
     /// Seconds between two looks while nothing is new [default: 2]
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -35,6 +35,7 @@ impl Bed {
             trusted_keys: Vec::new(),
             target: None,
             onnxruntime: None,
+            accelerators: Vec::new(),
             poll_seconds: 0.01,
             seal_after_samples: 8,
             seal_after_mebibytes: 64,

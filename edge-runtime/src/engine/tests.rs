@@ -19,9 +19,18 @@ fn library() -> Option<PathBuf> {
     std::env::var_os("ORT_DYLIB_PATH").filter(|_| cfg!(feature = "onnxruntime")).map(PathBuf::from)
 }
 
+/// What it is to run on: the accelerators that `FLYWHEEL_ACCELERATORS` names, as a configuration would.
+fn accelerators() -> Vec<Accelerator> {
+    let names = std::env::var("FLYWHEEL_ACCELERATORS").unwrap_or_default();
+    let known = |name: &str| clap::ValueEnum::from_str(name, false).unwrap_or_else(|e| panic!("{name}: {e}"));
+    names.split(',').filter(|name| !name.is_empty()).map(known).collect()
+}
+
 fn for_each_backend(test: impl Fn(Backend) -> Result<()>) -> Result<()> {
     test(Backend::Tract)?;
-    library().as_deref().map_or(Ok(()), |library| test(Backend::OnnxRuntime(library)))
+    let accelerators = &accelerators();
+    let onnxruntime = |library| Backend::OnnxRuntime { library, accelerators };
+    library().as_deref().map_or(Ok(()), |library| test(onnxruntime(library)))
 }
 
 #[test]
@@ -72,6 +81,15 @@ fn threads_share_an_engine() -> Result<()> {
             Ok(())
         })
     })
+}
+
+/// A device that is told to use its accelerator must not go on without it in silence.
+#[test]
+fn an_accelerator_that_is_not_there_is_an_error_that_names_it() {
+    let Some(library) = library() else { return };
+    let backend = Backend::OnnxRuntime { library: &library, accelerators: &[Accelerator::Rknpu] };
+    let said = Engine::from_bytes(fixture::ONNX, spec(1), backend).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(said.contains("expected an ONNX Runtime that was built with RknpuExecutionProvider"), "{said}");
 }
 
 /// Bundles come through a network and a disk: what is damaged must not take the device down.

@@ -24,7 +24,13 @@ impl Workstation {
     /// The terms of a device that trusts it.
     fn terms(&self) -> Result<Terms> {
         let trusted = TrustedKeys::new(vec![self.key.public()])?;
-        Ok(Terms { trusted, channel: "stable".into(), target: Some("camera".into()), onnxruntime: None })
+        Ok(Terms {
+            trusted,
+            channel: "stable".into(),
+            target: Some("camera".into()),
+            onnxruntime: None,
+            accelerators: Vec::new(),
+        })
     }
 
     fn publish(
@@ -104,7 +110,8 @@ fn what_is_not_fit_to_serve_is_refused_once_and_the_old_one_stays() -> TestResul
         matches!(&refused, Update::Refused { bundle, why: Error::Golden { disagreement: Disagreement { image: 0, .. }, .. } } if *bundle == wrong_golden),
         "{refused:?}"
     );
-    assert!(matches!(workstation.check(&mut slots)?, Update::None), "not tried again");
+    let much_later = Timestamp::from_second(1_000_000)?;
+    assert!(matches!(slots.check(&workstation.remote, much_later)?, Update::None), "not tried again");
 
     // A file of the same size with one other byte; a manifest of other bytes; a pointer that flatters.
     let tampered = workstation.publish(3, |_| {})?;
@@ -129,6 +136,29 @@ fn what_is_not_fit_to_serve_is_refused_once_and_the_old_one_stays() -> TestResul
     assert_eq!(slots_in(state.path())?, [good.to_string()]);
     let mut slots = Slots::open(state.path(), workstation.terms()?)?;
     assert_eq!(slots.resume().map(|c| c.digest()), Some(good));
+    Ok(())
+}
+
+/// A damaged upload can be repaired, a signature can come later: the bundle is the same.
+#[test]
+fn what_did_not_arrive_as_it_should_is_fetched_again_ever_more_rarely() -> TestResult {
+    let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
+    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    let bundle = workstation.publish(1, |_| {})?;
+    let name = sync::bundle_file(bundle, GOLDEN);
+    let whole = workstation.remote.get(&name, u64::MAX)?.unwrap_or_default();
+    workstation.remote.put(&name, vec![0; whole.len()])?;
+    // A minute, then twice as long each time, until it is an hour.
+    let mut refusals = Vec::new();
+    for minute in 0..300 {
+        if matches!(slots.check(&workstation.remote, Timestamp::from_second(60 * minute)?)?, Update::Refused { .. }) {
+            refusals.push(minute);
+        }
+    }
+    assert_eq!(refusals, [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]);
+    workstation.remote.put(&name, whole)?;
+    let update = slots.check(&workstation.remote, Timestamp::from_second(60 * 303)?)?;
+    assert!(matches!(update, Update::Taken(c) if c.digest() == bundle));
     Ok(())
 }
 

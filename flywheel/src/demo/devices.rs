@@ -59,6 +59,7 @@ impl Fleet {
                 trusted_keys: vec![std::path::absolute(trusted_key)?],
                 target: None,
                 onnxruntime: None,
+                accelerators: Vec::new(),
                 poll_seconds: 0.2,
                 seal_after_samples: 500,
                 seal_after_mebibytes: 64,
