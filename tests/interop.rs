@@ -10,12 +10,14 @@ use std::{
     process::{Command, Output},
 };
 
-use exporter::{Batch, OnnxOptions};
+use edge_runtime::{Engine, engine::Backend};
+use exporter::{Batch, Observations, OnnxOptions, RangeMethod};
 use models::{
-    Bundle, Preprocessing,
-    preprocess::{Color, InputLayout},
+    Bundle, Pixels, Preprocessing, Weights,
+    bundle::Golden,
+    preprocess::{Color, InputLayout, InputSpec},
     signing::{PrivateKey, TrustedKeys},
-    weights::Storage,
+    weights::{Arithmetic, Storage},
 };
 use serde_json::json;
 use trainer::{Classifier, config::NetworkConfig, device::DeviceKind};
@@ -48,16 +50,38 @@ fn onnx_accepts_our_models_and_onnx_runtime_computes_the_trainers_logits() -> Te
     ] {
         let preprocessing = Preprocessing { color, height: side, width: side };
         let weights = trained(network, preprocessing.clone(), 1)?;
-        for (input, storage, probs, embedding) in [
-            (InputLayout::F32, Storage::F32, None, false),
-            (InputLayout::F32, Storage::Int8, None, false),
-            (InputLayout::Rgb8, Storage::F16, Some(temperature), true),
+        let int8 = eight_bits(&weights, &noise(&preprocessing, 6))?;
+        for (input, storage, ranges, probs, embedding) in [
+            (InputLayout::F32, Storage::F32, None, None, false),
+            (InputLayout::F32, Storage::Int8, None, None, false),
+            (InputLayout::Rgb8, Storage::F16, None, Some(temperature), true),
+            (InputLayout::F32, Storage::Int8, Some(int8.ranges(RangeMethod::MinMax)), Some(temperature), false),
         ] {
-            let golden = exporter::rounded(&weights, storage);
-            let golden = Classifier::new(&golden, DeviceKind::Cpu)?.golden(&noise(&preprocessing, 6), 6);
-            let options =
-                OnnxOptions { batch, input, weights: storage, probs, embedding, licence: Some("CC0-1.0".into()) };
-            let path = folder.path().join(format!("{name}-{input:?}-{}.onnx", storage.name()));
+            let arithmetic = if ranges.is_some() { Arithmetic::Int8 } else { Arithmetic::F32 };
+            let name = format!("{name}-{input:?}-{}-{arithmetic:?}.onnx", storage.name());
+            let options = OnnxOptions {
+                batch,
+                input,
+                weights: storage,
+                ranges,
+                probs,
+                embedding,
+                licence: Some("CC0-1.0".into()),
+            };
+            let images = noise(&preprocessing, 6);
+            let golden = match arithmetic {
+                Arithmetic::F32 => {
+                    let rounded = exporter::rounded(&weights, storage);
+                    Classifier::new(&rounded, DeviceKind::Cpu)?.golden(&images, 6)
+                }
+                Arithmetic::Int8 => {
+                    let options = OnnxOptions { batch: Batch::Fixed(1), ..options.clone() };
+                    let engine = engine(&exporter::to_onnx(&weights, &options)?, &weights)?;
+                    let logits = images.iter().map(|image| engine.logits(image)).collect::<Result<_, _>>()?;
+                    Golden { images, logits }
+                }
+            };
+            let path = folder.path().join(name);
             fs::write(&path, exporter::to_onnx(&weights, &options)?)?;
             let batch = match batch {
                 Batch::Fixed(size) => json!(size),
@@ -69,11 +93,29 @@ fn onnx_accepts_our_models_and_onnx_runtime_computes_the_trainers_logits() -> Te
                 "logits": golden.logits,
                 "temperature": temperature,
                 "batch": batch,
+                "tolerance": arithmetic.tolerance().bound,
+                "integer_convolutions": if arithmetic == Arithmetic::Int8 { convolutions(&weights) - 1 } else { 0 },
             });
             fs::write(path.with_extension("json"), case.to_string())?;
         }
     }
     succeed(python(&["interop/check_onnx.py", &folder.path().to_string_lossy()])?)
+}
+
+fn engine(onnx: &[u8], weights: &Weights) -> edge_runtime::Result<Engine> {
+    let input = InputSpec { layout: InputLayout::F32, shape: weights.spec.network.input };
+    Engine::from_bytes(onnx, input, Backend::Tract)
+}
+
+fn eight_bits(weights: &Weights, images: &[Pixels]) -> exporter::Result<Observations> {
+    Observations::of(weights, InputLayout::F32, images, |onnx| {
+        let engine = engine(onnx, weights)?;
+        Ok::<_, edge_runtime::Error>(move |image: &Pixels| engine.logits(image))
+    })
+}
+
+fn convolutions(weights: &Weights) -> usize {
+    weights.spec.network.tensors().iter().filter(|tensor| tensor.shape.len() == 4).count()
 }
 
 #[test]

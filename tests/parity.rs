@@ -4,12 +4,12 @@
 use std::sync::atomic::AtomicBool;
 
 use edge_runtime::{Engine, engine::Backend};
-use exporter::OnnxOptions;
+use exporter::{Observations, OnnxOptions, RangeMethod};
 use models::{
     LabelSet, Pixels, Preprocessing, Weights,
     preprocess::{Color, InputLayout, InputSpec},
-    tolerance::CROSS_ENGINE,
-    weights::Storage,
+    tolerance::{CROSS_ENGINE, max_abs_diff},
+    weights::{Arithmetic, Storage},
 };
 use trainer::{
     Classifier, Outcome,
@@ -90,15 +90,59 @@ fn engines_compute_the_trainers_logits_for_every_shape_of_network() -> TestResul
             let input = InputSpec { layout, shape: weights.spec.network.input };
             // Not the trivial agreement of constants.
             assert!(golden.logits[0] != golden.logits[1]);
-            for backend in [Some(Backend::Tract), library.as_deref().map(Backend::OnnxRuntime)].into_iter().flatten() {
+            for backend in [Some(Backend::Tract), library.as_deref().map(Backend::onnxruntime)].into_iter().flatten() {
                 let engine = Engine::from_bytes(&onnx, input, backend)?;
-                let parity = exporter::parity(&golden, |image| engine.logits(image)).map_err(|e| {
+                let parity = exporter::parity(&golden, CROSS_ENGINE, |image| engine.logits(image)).map_err(|e| {
                     format!("{network:?} on {preprocessing:?}, {layout:?}, {storage:?}, {backend:?}: {e}")
                 })?;
                 assert!(
                     parity.max_abs_diff <= CROSS_ENGINE.bound,
                     "{network:?}, {layout:?}, {storage:?}, {backend:?}: {parity:?}"
                 );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nobody but engines computes in 8 bits: they have to agree with each other, and nearly with the model in 32 bits.
+#[test]
+fn engines_agree_on_8_bits_and_stay_close_to_32() -> TestResult {
+    let library = std::env::var_os("ORT_DYLIB_PATH").map(std::path::PathBuf::from);
+    for (network, color, side) in [
+        (NetworkConfig::wide_resnet(10, 1), Color::Gray, 8),
+        (NetworkConfig::wide_resnet(16, 2), Color::Rgb, 21),
+        (NetworkConfig::DEVICE_SMALL, Color::Rgb, 32),
+    ] {
+        let preprocessing = Preprocessing { color, height: side, width: side };
+        let weights = trained(network, preprocessing.clone(), 1)?;
+        let images = noise(&preprocessing, 8);
+        let input = InputSpec { layout: InputLayout::Rgb8, shape: weights.spec.network.input };
+        let load = |onnx: &[u8], backend| -> edge_runtime::Result<_> {
+            let engine = Engine::from_bytes(onnx, input, backend)?;
+            Ok(move |image: &Pixels| engine.logits(image))
+        };
+        let observations = Observations::of(&weights, input.layout, &images, |onnx| load(onnx, Backend::Tract))?;
+        let trained = Classifier::new(&weights, DeviceKind::Cpu)?.logits(&images);
+        for method in RangeMethod::ALL {
+            let ranges = Some(observations.ranges(method));
+            let options = OnnxOptions { input: input.layout, ranges, ..OnnxOptions::default() };
+            let onnx = exporter::to_onnx(&weights, &options)?;
+            let plain = exporter::to_onnx(&weights, &OnnxOptions { ranges: None, ..options })?;
+            assert!(onnx.len() < plain.len() * 2 / 5, "{} of {} bytes", onnx.len(), plain.len());
+            let logits = |backend| -> Result<Vec<_>, Box<dyn std::error::Error>> {
+                let mut run = load(&onnx, backend)?;
+                Ok(images.iter().map(&mut run).collect::<Result<Vec<_>, _>>()?)
+            };
+            let ours = logits(Backend::Tract)?;
+            let spread = trained.concat().iter().fold(0.0, |spread: f32, value| spread.max(value.abs()));
+            let off = max_abs_diff(&ours.concat(), &trained.concat());
+            assert!(off > 0.0 && off < 0.1 * f64::from(spread), "{network:?}, {method:?}: {off} of {spread}");
+            if let Some(library) = &library {
+                let theirs = logits(Backend::onnxruntime(library))?;
+                let off = max_abs_diff(&ours.concat(), &theirs.concat());
+                println!("{network:?} {method:?}: {off} of {spread}");
+                assert!(off <= Arithmetic::Int8.tolerance().bound, "{network:?}, {method:?}: {off}");
             }
         }
     }

@@ -51,6 +51,7 @@ pub(crate) fn bundle(folder: &Path, sequence: u64, key: &PrivateKey) -> Result<B
     let parts = Parts {
         weights: &weights,
         storage: Storage::F32,
+        ranges: None,
         golden: &golden,
         calibration: Calibration { temperature: 1.0, thresholds: vec![2.0; 3] },
         collection: CollectionPolicy { confident_per_class: 10, audit_probability: 1.0 },
@@ -101,6 +102,7 @@ fn a_running_device_takes_good_bundles_over_and_refuses_damaged_ones() -> TestRe
         trusted_keys: vec![path("trusted.pem")],
         target: None,
         onnxruntime: None,
+        accelerators: Vec::new(),
         poll_seconds: 0.05,
         seal_after_samples: 100,
         seal_after_mebibytes: 1,

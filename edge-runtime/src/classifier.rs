@@ -85,8 +85,9 @@ fn prove(bundle: &Bundle, engine: &Engine, golden: &Golden) -> Result<()> {
         let model = bundle.folder().join(models::bundle::GOLDEN).display().to_string();
         return Err(Error::Shape { model, expected: text(sizes), found: text(golden.sizes()) });
     }
+    let tolerance = bundle.manifest().arithmetic.tolerance();
     for (index, image) in golden.images.iter().enumerate() {
-        let compared = golden.compare(index, &engine.logits(image)?);
+        let compared = golden.compare(index, &engine.logits(image)?, tolerance);
         compared.map_err(|disagreement| Error::Golden { bundle: bundle.folder().to_owned(), disagreement })?;
     }
     Ok(())

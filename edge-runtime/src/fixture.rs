@@ -7,7 +7,7 @@ use models::{
     Bundle, Calibration, CollectionPolicy, LabelSet, Manifest, NetworkSpec, Pixels, Preprocessing, ReportCard,
     bundle::{FORMAT, Golden, Release},
     preprocess::{Color, InputLayout},
-    weights::Storage,
+    weights::{Arithmetic, Storage},
 };
 use serde::Deserialize;
 
@@ -64,6 +64,7 @@ pub(crate) fn bundle(folder: &Path, change: impl FnOnce(&mut Manifest, &mut Gold
         preprocessing: Preprocessing { color: Color::Gray, height: 4, width: 4 },
         input: InputLayout::F32,
         weights: Storage::F32,
+        arithmetic: Arithmetic::F32,
         calibration: Calibration { temperature: 1.0, thresholds: vec![0.6; 3] },
         collection: CollectionPolicy { confident_per_class: 1000, audit_probability: 0.0 },
         files: Default::default(),

@@ -6,19 +6,22 @@ use models::{
     bundle::{FORMAT, Golden, Release},
     preprocess::InputLayout,
     signing::PrivateKey,
-    weights::Storage,
+    weights::{Arithmetic, Storage},
 };
 
-use crate::{BoxError, Error, OnnxOptions, Result, check::parity, to_onnx};
+use crate::{BoxError, Error, OnnxOptions, Ranges, Result, check::parity, to_onnx};
 
 /// What a bundle is made of.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
     /// The trained network.
     pub weights: &'a Weights,
-    /// How the graph stores kernels.
+    /// How the graph stores kernels, if it computes in 32 bits.
     pub storage: Storage,
-    /// Images and the logits that the trainer computed for them, with the weights as they are [`rounded`](crate::rounded).
+    /// The ranges of a model that computes in 8 bits; none for one that computes in 32.
+    pub ranges: Option<&'a Ranges>,
+    /// Images and their logits: those that the trainer computed for them with the weights as they are
+    /// [`rounded`](crate::rounded), or, in 8 bits, those of the engine that was measured.
     pub golden: &'a Golden,
     /// From logits to probabilities and pseudo-labels.
     pub calibration: Calibration,
@@ -64,12 +67,23 @@ where
         let text = |(shape, classes): ([usize; 3], usize)| format!("images of {shape:?} and {classes} logits each");
         return Err(Error::Golden { expected: text((spec.network.input, spec.network.classes)), found: text(found) });
     }
-    let options =
-        OnnxOptions { input: parts.input, weights: parts.storage, licence: parts.licence, ..OnnxOptions::default() };
+    let (arithmetic, storage) = match parts.ranges {
+        Some(_) => (Arithmetic::Int8, Storage::Int8),
+        None => (Arithmetic::F32, parts.storage),
+    };
+    let options = OnnxOptions {
+        input: parts.input,
+        weights: storage,
+        ranges: parts.ranges.cloned(),
+        licence: parts.licence,
+        ..OnnxOptions::default()
+    };
     let onnx = to_onnx(weights, &options)?;
     let engine = load(&onnx).map_err(|e| Error::Load { source: e.into() })?;
     report_card.training = weights.training;
-    report_card.parity_max_abs_diff = Some(parity(golden, engine)?.max_abs_diff);
+    let parity = parity(golden, arithmetic.tolerance(), engine)?;
+    // In 8 bits there is no trainer's word to compare with.
+    report_card.parity_max_abs_diff = (arithmetic == Arithmetic::F32).then_some(parity.max_abs_diff);
     let manifest = Manifest {
         format: FORMAT,
         sequence,
@@ -80,7 +94,8 @@ where
         labels: spec.labels,
         preprocessing: spec.preprocessing,
         input: parts.input,
-        weights: parts.storage,
+        weights: storage,
+        arithmetic,
         calibration,
         collection,
         files: Default::default(),
@@ -123,6 +138,7 @@ mod tests {
         let parts = Parts {
             weights: &weights,
             storage: Storage::F32,
+            ranges: None,
             golden: &golden,
             calibration: Calibration { temperature: 1.0, thresholds: vec![0.9, 0.9] },
             collection: CollectionPolicy::default(),

@@ -1,4 +1,4 @@
-use models::{Pixels, bundle::Golden};
+use models::{Pixels, bundle::Golden, tolerance::Tolerance};
 
 use crate::{BoxError, Error, Result};
 
@@ -9,7 +9,7 @@ pub struct Parity {
     pub max_abs_diff: f64,
 }
 
-/// Runs every golden image and proves that its logits and its class are the trainer's.
+/// Runs every golden image and proves that its logits, within a tolerance, and its class are the golden ones.
 ///
 /// `run` takes one image and returns its logits. Logits are compared by [`Golden::compare`].
 ///
@@ -18,6 +18,7 @@ pub struct Parity {
 /// [`Error::Golden`] if there are no golden vectors or they do not fit each other.
 pub fn parity<E: Into<BoxError>>(
     golden: &Golden,
+    tolerance: Tolerance,
     mut run: impl FnMut(&Pixels) -> Result<Vec<f32>, E>,
 ) -> Result<Parity> {
     validate(golden)?;
@@ -27,7 +28,7 @@ pub fn parity<E: Into<BoxError>>(
         if found.len() != expected.len() {
             return Err(Error::LogitsCount { image: index, expected: expected.len(), found: found.len() });
         }
-        parity.max_abs_diff = parity.max_abs_diff.max(golden.compare(index, &found)?);
+        parity.max_abs_diff = parity.max_abs_diff.max(golden.compare(index, &found, tolerance)?);
     }
     Ok(parity)
 }
@@ -54,6 +55,8 @@ fn validate(golden: &Golden) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use models::tolerance::CROSS_ENGINE;
+
     use super::*;
 
     fn pixel(value: u8) -> Pixels {
@@ -67,7 +70,7 @@ mod tests {
 
     fn check(second: &[f32]) -> Result<Parity> {
         let run = |image: &Pixels| if image.data[0] == 0 { vec![50.001, -2.0] } else { second.to_vec() };
-        parity(&golden(), |image| Ok::<_, BoxError>(run(image)))
+        parity(&golden(), CROSS_ENGINE, |image| Ok::<_, BoxError>(run(image)))
     }
 
     #[test]
@@ -101,7 +104,7 @@ mod tests {
         let blank = Golden { logits: vec![vec![], vec![]], ..golden() };
         for golden in [empty, unpaired, misshapen, ragged, blank] {
             let mut rows = golden.logits.clone().into_iter();
-            let result = parity(&golden, |_| Ok::<_, BoxError>(rows.next().unwrap_or_default()));
+            let result = parity(&golden, CROSS_ENGINE, |_| Ok::<_, BoxError>(rows.next().unwrap_or_default()));
             assert!(matches!(result, Err(Error::Golden { .. })), "{golden:?}: {result:?}");
         }
     }

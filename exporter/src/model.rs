@@ -3,9 +3,10 @@ use prost::Message;
 use serde_json::json;
 
 use crate::{
-    Result,
+    Ranges, Result,
     graph::Batch,
-    onnx_proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto},
+    int8,
+    onnx_proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto},
     wide_resnet,
 };
 
@@ -35,6 +36,8 @@ pub struct OnnxOptions {
     pub embedding: bool,
     /// How it stores kernels. What it then computes is the network of [`rounded`](crate::rounded) weights.
     pub weights: Storage,
+    /// The ranges of a model that computes in 8 bits, its kernels then being stored so; none for one that computes in 32.
+    pub ranges: Option<Ranges>,
     /// Under which terms the model may be used, for the file's metadata.
     pub licence: Option<String>,
 }
@@ -47,6 +50,7 @@ impl Default for OnnxOptions {
             probs: None,
             embedding: false,
             weights: Storage::F32,
+            ranges: None,
             licence: None,
         }
     }
@@ -68,19 +72,29 @@ impl Default for OnnxOptions {
 /// describes no network.
 pub fn to_onnx(weights: &Weights, options: &OnnxOptions) -> Result<Vec<u8>> {
     weights.spec.clone().validate()?;
-    let model = ModelProto {
-        ir_version: IR_VERSION,
-        producer_name: "flywheel exporter".to_owned(),
-        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        graph: Some(wide_resnet::graph(weights, options)?),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
-        metadata_props: metadata(weights, options),
+    let graph = match &options.ranges {
+        None => wide_resnet::graph(weights, options)?,
+        Some(ranges) => int8::graph(weights, options, ranges)?,
     };
-    Ok(model.encode_to_vec())
+    Ok(encode(graph, weights, options))
+}
+
+/// A graph as a file.
+pub(crate) fn encode(graph: GraphProto, weights: &Weights, options: &OnnxOptions) -> Vec<u8> {
+    let model = ModelProto {
+        ir_version: Some(IR_VERSION),
+        producer_name: Some("flywheel exporter".to_owned()),
+        producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        graph: Some(graph),
+        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(OPSET) }],
+        metadata_props: metadata(weights, options),
+        ..ModelProto::default()
+    };
+    model.encode_to_vec()
 }
 
 fn metadata(weights: &Weights, options: &OnnxOptions) -> Vec<StringStringEntryProto> {
-    let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
+    let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
     let spec = &weights.spec;
     let mut entries = vec![
         entry("labels", json!(spec.labels).to_string()),
@@ -101,7 +115,7 @@ mod tests {
         let mut weights = testing::weights(10, 1, [1, 8, 6], 3)?;
         let options = OnnxOptions { licence: Some("CC-BY-4.0".into()), ..OnnxOptions::default() };
         let model = ModelProto::decode(to_onnx(&weights, &options)?.as_slice())?;
-        let value = |key: &str| model.metadata_props.iter().find(|p| p.key == key).map_or("", |p| &p.value);
+        let value = |key: &str| model.metadata_props.iter().find(|p| p.key() == key).map_or("", |p| p.value());
         assert_eq!(value("labels"), r#"["class 0","class 1","class 2"]"#);
         assert_eq!(serde_json::from_str::<models::Preprocessing>(value("preprocessing"))?, weights.spec.preprocessing);
         assert_eq!((value("digest"), value("licence")), (weights.digest().to_string().as_str(), "CC-BY-4.0"));

@@ -15,7 +15,7 @@ use models::{
 use crate::{
     EMBEDDING, Error, INPUT, OUTPUT, OnnxOptions, PROBS, Result,
     graph::{GraphBuilder, Value, float, int, ints},
-    onnx_proto::{FLOAT, GraphProto, UINT8},
+    onnx_proto::{GraphProto, tensor_proto::DataType},
     storage::Stored,
 };
 
@@ -25,9 +25,12 @@ pub(crate) fn graph(weights: &Weights, options: &OnnxOptions) -> Result<GraphPro
     let [channels, height, width] = network.input;
     let mut graph = GraphBuilder::new(network.name(), options.batch);
     let image = match options.input {
-        InputLayout::F32 => graph.input(INPUT, FLOAT, &[channels, height, width], "8-bit values u as u * 2/255 - 1"),
+        InputLayout::F32 => {
+            graph.input(INPUT, DataType::Float, &[channels, height, width], "8-bit values u as u * 2/255 - 1")
+        }
         InputLayout::Rgb8 => {
-            let image = graph.input(INPUT, UINT8, &[height, width, channels], "pixels, their channels together");
+            let image =
+                graph.input(INPUT, DataType::Uint8, &[height, width, channels], "pixels, their channels together");
             preprocess(&mut graph, &image)
         }
     };
@@ -61,7 +64,7 @@ pub(crate) fn graph(weights: &Weights, options: &OnnxOptions) -> Result<GraphPro
 fn preprocess(graph: &mut GraphBuilder, image: &Value) -> Value {
     graph.initializer("image.scale", &[], &[2.0 / 255.0]);
     graph.initializer("image.offset", &[], &[1.0]);
-    let float = graph.node("image.float", "Cast", &[image], &[], vec![int("to", FLOAT.into())]);
+    let float = graph.node("image.float", "Cast", &[image], &[], vec![int("to", DataType::Float as i64)]);
     let scaled = graph.node("image.scaled", "Mul", &[&float], &["image.scale".into()], vec![]);
     let centred = graph.node("image.centred", "Sub", &[&scaled], &["image.offset".into()], vec![]);
     graph.node("image.planes", "Transpose", &[&centred], &[], vec![ints("perm", &[0, 3, 1, 2])])
@@ -141,7 +144,11 @@ mod tests {
     use models::weights::f32_values;
 
     use super::*;
-    use crate::{Batch, onnx_proto::AttributeProto, testing};
+    use crate::{
+        Batch,
+        onnx_proto::{AttributeProto, tensor_shape_proto::dimension, type_proto},
+        testing,
+    };
 
     fn plain(weights: &Weights) -> Result<GraphProto> {
         graph(weights, &OnnxOptions::default())
@@ -154,12 +161,12 @@ mod tests {
         let graph = plain(&weights)?;
         let expected: Vec<_> = weights.spec.network.tensors().into_iter().map(|t| (t.name, t.shape)).collect();
         let shape = |dims: &[i64]| dims.iter().map(|&d| d as usize).collect::<Vec<_>>();
-        let found: Vec<_> = graph.initializer.iter().map(|t| (t.name.clone(), shape(&t.dims))).collect();
+        let found: Vec<_> = graph.initializer.iter().map(|t| (t.name().to_owned(), shape(&t.dims))).collect();
         assert_eq!(found, expected);
         for tensor in &graph.initializer {
-            assert_eq!(f32_values(&tensor.raw_data), weights.tensors[&tensor.name], "{}", tensor.name);
-            let uses = graph.node.iter().flat_map(|n| &n.input).filter(|input| **input == tensor.name);
-            assert_eq!(uses.count(), 1, "{}", tensor.name);
+            assert_eq!(f32_values(tensor.raw_data()), weights.tensors[tensor.name()], "{}", tensor.name());
+            let uses = graph.node.iter().flat_map(|n| &n.input).filter(|input| *input == tensor.name());
+            assert_eq!(uses.count(), 1, "{}", tensor.name());
         }
         Ok(())
     }
@@ -167,17 +174,17 @@ mod tests {
     /// Nodes as `name Operator(inputs) attributes`, with a layer's own tensors by their last name.
     fn lines(graph: &GraphProto, prefixes: &[&str]) -> Vec<String> {
         let attribute = |a: &AttributeProto| match (a.f, a.i) {
-            (Some(value), _) => format!(" {}={value}", a.name),
-            (_, Some(value)) => format!(" {}={value}", a.name),
-            _ => format!(" {}={:?}", a.name, a.ints),
+            (Some(value), _) => format!(" {}={value}", a.name()),
+            (_, Some(value)) => format!(" {}={value}", a.name()),
+            _ => format!(" {}={:?}", a.name(), a.ints),
         };
-        let nodes = graph.node.iter().filter(|n| prefixes.iter().any(|p| n.name.starts_with(p)));
+        let nodes = graph.node.iter().filter(|n| prefixes.iter().any(|p| n.name().starts_with(p)));
         nodes
             .map(|n| {
-                let own = format!("{}.", n.name);
+                let own = format!("{}.", n.name());
                 let inputs: Vec<_> = n.input.iter().map(|i| i.strip_prefix(&own).unwrap_or(i)).collect();
                 let attributes: String = n.attribute.iter().map(attribute).collect();
-                format!("{} {}({}){attributes}", n.name, n.op_type, inputs.join(", "))
+                format!("{} {}({}){attributes}", n.name(), n.op_type(), inputs.join(", "))
             })
             .collect()
     }
@@ -214,7 +221,7 @@ mod tests {
         let sources = |depth, width| -> Result<Vec<String>> {
             let graph = plain(&testing::weights(depth, width, [1, 8, 8], 2)?)?;
             let nodes = ["groups.0.blocks.0.shortcut", "groups.0.blocks.0.add", "groups.0.blocks.1.add"];
-            let nodes = nodes.iter().filter_map(|name| graph.node.iter().find(|n| n.name == *name));
+            let nodes = nodes.iter().filter_map(|name| graph.node.iter().find(|n| n.name() == *name));
             Ok(nodes.map(|n| n.input[0].clone()).collect())
         };
         // Sixteen channels in and out: no convolution in the shortcut of the first block.
@@ -292,11 +299,18 @@ mod tests {
             ]
         );
         let declared = |info: &crate::onnx_proto::ValueInfoProto| {
-            let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).expect("a tensor");
-            let dims = tensor.shape.iter().flat_map(|shape| &shape.dim);
-            let dims: Vec<_> =
-                dims.map(|d| d.dim_param.clone().unwrap_or_else(|| d.dim_value.unwrap_or(0).to_string())).collect();
-            format!("{} {} {}", info.name, tensor.elem_type, dims.join(","))
+            let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref())
+            else {
+                panic!("{info:?} is no tensor")
+            };
+            let dims = tensor.shape.iter().flat_map(|shape| &shape.dim).filter_map(|dim| dim.value.as_ref());
+            let dims: Vec<_> = dims
+                .map(|dim| match dim {
+                    dimension::Value::DimValue(size) => size.to_string(),
+                    dimension::Value::DimParam(name) => name.clone(),
+                })
+                .collect();
+            format!("{} {:?} {}", info.name(), tensor.elem_type(), dims.join(","))
         };
         let values: Vec<_> = graph.input.iter().chain(&graph.output).map(declared).collect();
         assert_eq!(values, ["image 2 batch,8,6,3", "logits 1 batch,2", "probs 1 batch,2", "embedding 1 batch,64"]);

@@ -141,7 +141,7 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let parent = current.as_ref().map(|current| current.bundle.digest());
     let place = Place { sequence: u64::from(round), parent, created: inputs.began };
     let Exported { bundle, test_logits, .. } =
-        export(project, &weights, &training, place, &project.bundle_folder(round))?;
+        export(project, &weights, &training, place, &project.bundle_folder(round), &[])?;
     let verdict = judge(project, current.as_ref(), &test_logits, &training.test)?;
     if verdict.passed {
         publish(&bundle, &remote, &config.store.channel)?;

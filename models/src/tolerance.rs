@@ -20,6 +20,10 @@ pub const SAME_MATH: Tolerance = Tolerance { name: "same_math", bound: 1e-5 };
 /// The same network in two engines: other orders of summation over tens of layers of `f32`.
 pub const CROSS_ENGINE: Tolerance = Tolerance { name: "cross_engine", bound: 1e-4 };
 
+/// The same network of 8-bit feature maps in two engines: a sum close to the middle between two levels is rounded to either, and
+/// the layers behind it carry that on.
+pub const ROUNDED_LAYERS: Tolerance = Tolerance { name: "rounded_layers", bound: 0.1 };
+
 impl Tolerance {
     /// Whether `a` and `b` count as the same number. NaN is never the same as anything.
     pub fn same(&self, a: f64, b: f64) -> bool {

@@ -6,7 +6,10 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Error, LabelSet, NetworkSpec, Preprocessing, Result, durable};
+use crate::{
+    Digest, Error, LabelSet, NetworkSpec, Preprocessing, Result, durable,
+    tolerance::{CROSS_ENGINE, ROUNDED_LAYERS, Tolerance},
+};
 
 /// One key alone: safetensors writes several in any order, and the same model should make the same bytes.
 const METADATA_KEY: &str = "flywheel";
@@ -58,7 +61,36 @@ pub struct TrainingFacts {
     pub seed: u64,
 }
 
-/// How a model's file stores kernels. It computes in 32 bits all the same.
+/// How a model computes what lies between its first convolution and its classifier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Arithmetic {
+    /// In 32 bits.
+    #[default]
+    F32,
+    /// In 8 bits with a scale for each feature map, kernels being stored so: engines may use whole numbers.
+    Int8,
+}
+
+impl Arithmetic {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// How closely engines agree on it.
+    pub fn tolerance(self) -> Tolerance {
+        match self {
+            Self::F32 => CROSS_ENGINE,
+            Self::Int8 => ROUNDED_LAYERS,
+        }
+    }
+}
+
+/// How a model's file stores kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {

@@ -15,12 +15,12 @@ use std::{
 };
 
 use edge_runtime::{Engine, engine::Backend};
-use exporter::OnnxOptions;
+use exporter::{Observations, OnnxOptions, RangeMethod, Ranges};
 use models::{
     LabelSet, ModelSpec, NetworkSpec, Pixels, Preprocessing, TrainingFacts, Weights,
     network::{TensorRole, TensorSpec},
     preprocess::{Color, InputLayout, InputSpec},
-    weights::Storage,
+    weights::{Arithmetic, Storage},
 };
 
 const CLASSES: usize = 10;
@@ -35,7 +35,7 @@ const MARK: &str = "<!-- networks -->";
 struct Subject {
     name: String,
     side: usize,
-    storage: &'static str,
+    bits: String,
     onnx: Vec<u8>,
     /// Of one image; none if they are not known.
     multiplications: Option<usize>,
@@ -77,20 +77,39 @@ fn networks() -> Result<Vec<Subject>, Box<dyn Error>> {
         [(10, 1, 1), (10, 2, 1), (16, 2, 1), (28, 2, 1), (10, 2, 2), (16, 2, 2), (10, 3, 2), (10, 4, 2), (16, 4, 2)];
     let larger = [64, 96].into_iter().flat_map(|side| [(10, 2, 2, side), (10, 4, 2, side)]);
     let sizes = at_32.into_iter().map(|(depth, width, stem_stride)| (depth, width, stem_stride, 32)).chain(larger);
-    let precisions =
-        sizes.map(|size| (size, Storage::F32)).chain([((28, 2, 1, 32), Storage::F16), ((28, 2, 1, 32), Storage::Int8)]);
-    let subject = |((depth, width, stem_stride, side), storage)| {
+    let wrn_28_2 = (28, 2, 1, 32);
+    let in_fewer_bits = [(10, 2, 2, 32), (10, 4, 2, 32), wrn_28_2].map(|size| (size, Storage::Int8, Arithmetic::Int8));
+    let precisions = sizes
+        .map(|size| (size, Storage::F32, Arithmetic::F32))
+        .chain([Storage::F16, Storage::Int8].map(|storage| (wrn_28_2, storage, Arithmetic::F32)))
+        .chain(in_fewer_bits);
+    let subject = |((depth, width, stem_stride, side), storage, arithmetic): (_, Storage, _)| {
         let spec = NetworkSpec { stem_stride, ..NetworkSpec::wide_resnet(depth, width, [3, side, side], CLASSES)? };
-        let options = OnnxOptions { weights: storage, ..OnnxOptions::default() };
-        Ok(Subject {
-            name: spec.name(),
-            side,
-            storage: storage.name(),
-            onnx: exporter::to_onnx(&weights(&spec)?, &options)?,
-            multiplications: Some(spec.multiplications()),
-        })
+        let weights = weights(&spec)?;
+        let ranges = match arithmetic {
+            Arithmetic::F32 => None,
+            Arithmetic::Int8 => Some(ranges(&weights, &image(side))?),
+        };
+        let bits = match (storage, arithmetic) {
+            (Storage::F32, _) => "f32".to_owned(),
+            (_, Arithmetic::Int8) => "int8".to_owned(),
+            (storage, Arithmetic::F32) => format!("{} kernels", storage.name()),
+        };
+        let options = OnnxOptions { weights: storage, ranges, ..OnnxOptions::default() };
+        let onnx = exporter::to_onnx(&weights, &options)?;
+        Ok(Subject { name: spec.name(), side, bits, onnx, multiplications: Some(spec.multiplications()) })
     };
     precisions.map(subject).collect()
+}
+
+/// Ranges of an 8-bit model, good enough to time it.
+fn ranges(weights: &Weights, image: &Pixels) -> exporter::Result<Ranges> {
+    let observations = Observations::of(weights, InputLayout::F32, std::slice::from_ref(image), |onnx| {
+        let input = InputSpec { layout: InputLayout::F32, shape: weights.spec.network.input };
+        let engine = Engine::from_bytes(onnx, input, Backend::Tract)?;
+        Ok::<_, edge_runtime::Error>(move |image: &Pixels| engine.logits(image))
+    });
+    Ok(observations?.ranges(RangeMethod::MinMax))
 }
 
 /// A path from the workspace's root: cargo starts benchmarks in their package's folder.
@@ -104,14 +123,14 @@ fn model(file: &str) -> Result<Subject, Box<dyn Error>> {
     Ok(Subject {
         name: name.into_owned(),
         side: 32,
-        storage: "",
+        bits: String::new(),
         onnx: fs::read(from_root(file))?,
         multiplications: None,
     })
 }
 
 fn measure(subjects: &[Subject], library: Option<&Path>) -> Result<String, Box<dyn Error>> {
-    let backends: Vec<Backend> = iter::once(Backend::Tract).chain(library.map(Backend::OnnxRuntime)).collect();
+    let backends: Vec<Backend> = iter::once(Backend::Tract).chain(library.map(Backend::onnxruntime)).collect();
     let load = |subject: &Subject| {
         let input = InputSpec { layout: InputLayout::F32, shape: [3, subject.side, subject.side] };
         let engines = backends.iter().map(|backend| {
@@ -134,16 +153,8 @@ fn measure(subjects: &[Subject], library: Option<&Path>) -> Result<String, Box<d
         }
     }
 
-    let mut columns = vec![
-        "network",
-        "side",
-        "kernels",
-        "MB",
-        "load, ms",
-        "million multiplications",
-        "ms an image",
-        "billion a second",
-    ];
+    let mut columns =
+        vec!["network", "side", "bits", "MB", "load, ms", "million multiplications", "ms an image", "billion a second"];
     if library.is_some() {
         columns.extend(["ONNX Runtime, ms", "ratio", "images/s, all cores", "ONNX Runtime, images/s", "ratio"]);
     }
@@ -160,7 +171,7 @@ fn measure(subjects: &[Subject], library: Option<&Path>) -> Result<String, Box<d
         let mut cells = vec![
             subject.name.clone(),
             subject.side.to_string(),
-            subject.storage.to_owned(),
+            subject.bits.clone(),
             format!("{:.2}", subject.onnx.len() as f64 / 1e6),
             format!("{:.0}", 1e3 * load),
             known(&|count| format!("{:.1}", count / 1e6)),

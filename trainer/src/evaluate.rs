@@ -49,8 +49,7 @@ impl Classifier {
 
     /// Golden vectors for at most `count` images, spread evenly.
     pub fn golden(&self, images: &[Pixels], count: usize) -> Golden {
-        let count = count.min(images.len());
-        let images: Vec<Pixels> = (0..count).map(|i| images[i * images.len() / count].clone()).collect();
+        let images = Golden::choose(images, count);
         Golden { logits: self.logits(&images), images }
     }
 }

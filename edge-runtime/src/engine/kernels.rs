@@ -5,6 +5,8 @@
 mod convolution;
 mod direct;
 mod registers;
+mod rounding;
 mod winograd;
 
 pub(crate) use convolution::{Affine, Convolution, Sizes};
+pub(crate) use rounding::Rounding;

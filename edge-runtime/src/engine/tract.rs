@@ -2,6 +2,7 @@
 
 mod operators;
 mod rewrite;
+mod rounding;
 
 use std::sync::Arc;
 
@@ -41,6 +42,7 @@ impl Graph {
         let graph = graph
             .with_input_fact(0, InferenceFact::dt_shape(number, input.dims()))
             .and_then(InferenceModelExt::into_typed)
+            .and_then(rounding::join)
             .and_then(TypedModel::into_decluttered)
             .and_then(|graph| rewrite::rewrite(&graph)?.into_optimized());
         // A graph for other inputs fails somewhere inside: that says less than what it declares.

@@ -21,7 +21,8 @@ use crate::{
     project::{Project, ProjectData},
     steps::{
         check::{Checked, EngineName, check},
-        export::{Exported, Measured, Place, Rounding, export, measure},
+        export::{Exported, Measured, Place, export, measure},
+        rounding::{RangeChoice, Rounding},
     },
 };
 
@@ -149,10 +150,8 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
 fn write_bundle(args: &ExportArgs, project: &Project, weights: &Weights, data: &ProjectData) -> Result<()> {
     let data = data.training(project, Vec::new());
     let place = Place { sequence: args.sequence, parent: None, created: Timestamp::now() };
-    let Exported { bundle, rounding, .. } = export(project, weights, &data, place, &args.out)?;
+    let Exported { bundle, rounding, checks, .. } = export(project, weights, &data, place, &args.out, &args.check)?;
     let card = bundle.report_card()?;
-    let checks =
-        check(&args.check, &fs::read(bundle.model_path())?, bundle.manifest().input_spec(), &bundle.golden()?)?;
     let calibration = bundle.manifest().calibration.clone();
     let output = Output {
         bundle: args.out.clone(),
@@ -167,27 +166,38 @@ fn write_bundle(args: &ExportArgs, project: &Project, weights: &Weights, data: &
     if args.project.json {
         return print_json(&output);
     }
+    let parity = output.parity_max_abs_diff.map(|parity| format!(", tract within {parity:.1e} of the trainer"));
     print(&format!(
-        "{}: bundle {}, test accuracy {}, tract within {:.1e} of the trainer",
+        "{}: bundle {}, test accuracy {}{}",
         output.bundle.display(),
         output.digest.short(),
         percent(output.accuracy),
-        output.parity_max_abs_diff.unwrap_or(f64::NAN)
+        parity.unwrap_or_default()
     ))?;
-    show(output.rounding, &output.checks)
+    show(output.rounding.as_ref(), &output.checks)
 }
 
-/// What kernels in fewer bits cost, and what engines made of the model.
-fn show(rounding: Option<Rounding>, checks: &[Checked]) -> Result<()> {
-    if let Some(Rounding { storage, accuracy_before, accuracy, agreement, bytes_before, bytes }) = rounding {
+/// What fewer bits cost, and what engines made of the model.
+fn show(rounding: Option<&Rounding>, checks: &[Checked]) -> Result<()> {
+    if let Some(rounding) = rounding {
+        for RangeChoice { method, accuracy, difference, chosen } in &rounding.ranges {
+            print(&format!(
+                "ranges by {method}: {} of the answers in 32 bits, logits off by {difference:.3}{}",
+                percent(*accuracy),
+                if *chosen { ": chosen" } else { "" }
+            ))?;
+        }
         print(&format!(
-            "kernels in {}: test accuracy {} instead of {}, the same answer for {} of the images, {:.2} MB instead of {:.2}",
-            storage.name(),
-            percent(accuracy),
-            percent(accuracy_before),
-            percent(agreement),
-            bytes as f64 / 1e6,
-            bytes_before as f64 / 1e6
+            "{}: test accuracy {} instead of {}, the same answer for {} of the images, {:.2} MB instead of {:.2}, \
+             {:.2} ms an image instead of {:.2}",
+            rounding.what(),
+            percent(rounding.accuracy),
+            percent(rounding.accuracy_before),
+            percent(rounding.agreement),
+            rounding.bytes as f64 / 1e6,
+            rounding.bytes_before as f64 / 1e6,
+            rounding.latency_ms,
+            rounding.latency_ms_before,
         ))?;
     }
     checks.iter().try_for_each(|checked| print(&checked.to_string()))
@@ -195,7 +205,7 @@ fn show(rounding: Option<Rounding>, checks: &[Checked]) -> Result<()> {
 
 fn write_onnx(args: &ExportArgs, onnx: &Path, project: &Project, weights: &Weights, data: &ProjectData) -> Result<()> {
     let training = data.training(project, Vec::new());
-    let Measured { calibration, golden, rounding, .. } = measure(project, weights, &training)?;
+    let Measured { calibration, golden, ranges, rounding, .. } = measure(project, weights, &training)?;
     let has = |output| args.outputs.contains(&output);
     ensure!(has(OutputName::Logits), "--outputs: expected logits among them");
     let export = &project.config().export;
@@ -205,6 +215,7 @@ fn write_onnx(args: &ExportArgs, onnx: &Path, project: &Project, weights: &Weigh
         probs: has(OutputName::Probs).then_some(calibration.temperature),
         embedding: has(OutputName::Embedding),
         weights: export.weights,
+        ranges,
         licence: export.licence.clone(),
     };
     let bytes = exporter::to_onnx(weights, &options)?;
@@ -214,12 +225,12 @@ fn write_onnx(args: &ExportArgs, onnx: &Path, project: &Project, weights: &Weigh
         Batch::Fixed(2..) => exporter::to_onnx(weights, &OnnxOptions { batch: Batch::Fixed(1), ..options })?,
         _ => bytes.clone(),
     };
-    let checks = check(&args.check, &checked, input, &golden)?;
+    let checks = check(&args.check, &checked, input, &golden, export.arithmetic.tolerance())?;
     durable::write(onnx, &bytes)?;
     let output = OnnxOutput { onnx: onnx.to_owned(), bytes: bytes.len(), rounding, checks };
     if args.project.json {
         return print_json(&output);
     }
     print(&format!("{}: {} bytes, opset {}", output.onnx.display(), output.bytes, exporter::OPSET))?;
-    show(output.rounding, &output.checks)
+    show(output.rounding.as_ref(), &output.checks)
 }

@@ -1,7 +1,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use models::{CollectionPolicy, Preprocessing, preprocess::InputLayout, weights::Storage};
+use models::{
+    CollectionPolicy, Preprocessing,
+    preprocess::InputLayout,
+    weights::{Arithmetic, Storage},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trainer::{
@@ -115,8 +119,12 @@ pub struct ExportConfig {
     /// How the model takes an image: "f32", planes of numbers from -1 to 1, or "rgb8", the pixels themselves.
     pub input: InputLayout,
     /// How the model's file stores kernels: "f32" as trained, "f16" in half of the size, "int8" in a quarter, with a scale for
-    /// each channel. Devices compute in 32 bits all the same, as fast.
+    /// each channel. It costs no speed.
     pub weights: Storage,
+    /// How the model computes: "f32", or "int8" with kernels and feature maps in 8 bits, whose ranges images of the pool choose.
+    /// tract then rounds to 8 bits and multiplies in 32, about as fast as without; engines with 8-bit arithmetic, such as ONNX
+    /// Runtime's, gain by it.
+    pub arithmetic: Arithmetic,
     /// Fraction of the test set that rounding to fewer bits may cost: a model that loses more is not exported.
     pub max_loss: f64,
     /// Kinds of devices that bundles are for, as their configuration's `target` names them. None: all.
@@ -135,6 +143,7 @@ impl Default for ExportConfig {
             signing_key: None,
             input: InputLayout::default(),
             weights: Storage::default(),
+            arithmetic: Arithmetic::default(),
             max_loss: 0.005,
             targets: Vec::new(),
             expires_after_days: None,

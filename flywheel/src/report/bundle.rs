@@ -84,6 +84,7 @@ pub fn facts(bundle: &Bundle, signature: &str) -> Vec<Fact> {
         Fact::new("Expires", time(release.expires, "never")),
         Fact::new("Needs version", &release.minimum_runtime),
         Fact::new("Network", format!("{}, {} weights", network.name(), count(parameters))),
+        Fact::new("Kernels, arithmetic", format!("{}, {}", manifest.weights.name(), manifest.arithmetic.name())),
         Fact::new("Input", format!("{} {:?}", input.layout.number(), input.dims())),
         Fact::new("Labels", manifest.labels.names().join(", ")),
         Fact::new("Temperature", format!("{:.3}", manifest.calibration.temperature)),

@@ -5,7 +5,7 @@ use std::{env, fmt, path::PathBuf};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use edge_runtime::{Engine, engine::Backend};
-use models::{bundle::Golden, preprocess::InputSpec};
+use models::{bundle::Golden, preprocess::InputSpec, tolerance::Tolerance};
 use serde::Serialize;
 
 /// An engine to check a model with.
@@ -18,7 +18,7 @@ pub enum EngineName {
     Ort,
 }
 
-/// How closely an engine reproduced the trainer's logits.
+/// How closely an engine reproduced the golden logits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Checked {
     /// The engine.
@@ -35,7 +35,7 @@ impl fmt::Display for Checked {
             EngineName::Tract => "tract",
             EngineName::Ort => "ONNX Runtime",
         };
-        write!(f, "{name} within {:.1e} of the trainer on {} images", self.max_abs_diff, self.images)
+        write!(f, "{name} within {:.1e} of the golden logits on {} images", self.max_abs_diff, self.images)
     }
 }
 
@@ -43,12 +43,18 @@ impl fmt::Display for Checked {
 ///
 /// # Errors
 /// If an engine is not there, refuses the model, or computes something else.
-pub fn check(engines: &[EngineName], onnx: &[u8], input: InputSpec, golden: &Golden) -> Result<Vec<Checked>> {
+pub fn check(
+    engines: &[EngineName],
+    onnx: &[u8],
+    input: InputSpec,
+    golden: &Golden,
+    tolerance: Tolerance,
+) -> Result<Vec<Checked>> {
     let one = |engine: &EngineName| {
         let library = (*engine == EngineName::Ort).then(onnxruntime).transpose()?;
-        let backend = library.as_deref().map_or(Backend::Tract, Backend::OnnxRuntime);
+        let backend = library.as_deref().map_or(Backend::Tract, Backend::onnxruntime);
         let loaded = Engine::from_bytes(onnx, input, backend)?;
-        let parity = exporter::parity(golden, |image| loaded.logits(image))?;
+        let parity = exporter::parity(golden, tolerance, |image| loaded.logits(image))?;
         Ok(Checked { engine: *engine, max_abs_diff: parity.max_abs_diff, images: golden.images.len() })
     };
     engines.iter().map(one).collect()

@@ -2,21 +2,24 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use edge_runtime::{Engine, engine::Backend};
-use exporter::{OnnxOptions, Parts};
+use exporter::{Parts, Ranges};
 use jiff::{SignedDuration, Timestamp};
 use models::{
     Bundle, Calibration, Digest, Pixels, Weights,
     bundle::{Golden, Release},
-    calibration::argmax,
     preprocess::InputSpec,
-    weights::Storage,
+    weights::Arithmetic,
 };
-use serde::Serialize;
 use trainer::{Classifier, data::TrainingData};
 
-use super::{calibrate::calibrate, score};
+use super::{
+    calibrate::calibrate,
+    check::{Checked, EngineName, check},
+    rounding::{Candidate, Rounding},
+    score,
+};
 use crate::project::Project;
 
 /// Golden vectors in a bundle.
@@ -42,80 +45,54 @@ pub struct Measured {
     pub calibration: Calibration,
     /// What every engine has to reproduce.
     pub golden: Golden,
-    /// What kernels in fewer bits cost, if they are.
+    /// What makes it a model in 8 bits, if it is one.
+    pub ranges: Option<Ranges>,
+    /// What fewer bits cost, if there are fewer.
     pub rounding: Option<Rounding>,
 }
 
-/// What it costs to store kernels in fewer bits.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Rounding {
-    /// How they are stored.
-    pub storage: Storage,
-    /// Accuracy on the test set as trained.
-    pub accuracy_before: f64,
-    /// Accuracy as stored.
-    pub accuracy: f64,
-    /// Fraction of the test images with the same answer.
-    pub agreement: f64,
-    /// Size of the ONNX file with kernels as trained, in bytes.
-    pub bytes_before: usize,
-    /// Its size as stored.
-    pub bytes: usize,
-}
-
-impl Rounding {
-    fn of(
-        weights: &Weights,
-        storage: Storage,
-        before: &[Vec<f32>],
-        after: &[Vec<f32>],
-        labels: &[usize],
-    ) -> exporter::Result<Self> {
-        let count = labels.len().max(1) as f64;
-        let fraction = |hits: usize| hits as f64 / count;
-        let right = |logits: &[Vec<f32>]| logits.iter().zip(labels).filter(|(logits, l)| argmax(logits) == **l).count();
-        let same = before.iter().zip(after).filter(|(before, after)| argmax(before) == argmax(after)).count();
-        let [accuracy_before, accuracy, agreement] = [right(before), right(after), same].map(fraction);
-        let size = |weights: &Weights, storage| {
-            exporter::to_onnx(weights, &OnnxOptions { weights: storage, ..OnnxOptions::default() })
-                .map(|onnx| onnx.len())
-        };
-        let (bytes_before, bytes) = (size(weights, Storage::F32)?, size(weights, storage)?);
-        Ok(Self { storage, accuracy_before, accuracy, agreement, bytes_before, bytes })
-    }
-}
-
-/// Measures a model on the test set and calibrates it, with its kernels as they will be stored.
+/// Measures a model on the test set and calibrates it, in the bits in which it will run.
 ///
 /// # Errors
-/// If the device that computes is not there, or storing kernels in fewer bits costs more accuracy than `export.max_loss`.
+/// If the device that computes is not there, or fewer bits cost more accuracy than `export.max_loss`.
 pub fn measure(project: &Project, weights: &Weights, data: &TrainingData) -> Result<Measured> {
     let config = project.config();
-    let storage = config.export.weights;
-    let classifier = Classifier::new(&exporter::rounded(weights, storage), config.train.device)?;
-    let test_logits = classifier.logits(&data.test.images);
-    let rounding = match storage {
-        Storage::F32 => None,
-        Storage::F16 | Storage::Int8 => {
-            let before = Classifier::new(weights, config.train.device)?.logits(&data.test.images);
-            Some(Rounding::of(weights, storage, &before, &test_logits, &data.test.labels)?)
-        }
-    };
-    if let Some(Rounding { accuracy_before, accuracy, .. }) = rounding {
-        ensure!(
-            accuracy_before - accuracy <= config.export.max_loss,
-            "kernels in {} cost {:.2} points of accuracy ({:.2} to {:.2} %): expected at most export.max_loss, {:.2} points",
-            storage.name(),
-            100.0 * (accuracy_before - accuracy),
-            100.0 * accuracy_before,
-            100.0 * accuracy,
-            100.0 * config.export.max_loss
-        );
-    }
-    let unlabeled = classifier.logits(&data.unlabeled);
+    let candidate = Candidate::new(weights, &data.unlabeled, &config.export, config.train.device)?;
+    let test = (data.test.images.as_slice(), data.test.labels.as_slice());
+    let test_logits = candidate.logits(test.0)?;
+    let rounding = Rounding::is_asked_for(&config.export).then(|| {
+        let before = Classifier::new(weights, config.train.device)?.logits(test.0);
+        let rounding = Rounding::of(weights, &candidate, &config.export, test, [&before, &test_logits])?;
+        rounding.within(config.export.max_loss)
+    });
+    let unlabeled = candidate.logits(&data.unlabeled)?;
     let classes = weights.spec.labels.len();
-    let calibration = calibrate(&test_logits, &data.test.labels, &unlabeled, classes, &config.calibration);
-    Ok(Measured { test_logits, calibration, golden: classifier.golden(&data.labeled.images, GOLDEN), rounding })
+    let calibration = calibrate(&test_logits, test.1, &unlabeled, classes, &config.calibration);
+    let golden = golden(&candidate, &data.labeled.images, config.export.arithmetic)?;
+    Ok(Measured { test_logits, calibration, golden, ranges: candidate.ranges, rounding: rounding.transpose()? })
+}
+
+/// Golden vectors for a few of the images, whose class no tolerance can change.
+fn golden(candidate: &Candidate, images: &[Pixels], arithmetic: Arithmetic) -> Result<Golden> {
+    let margin = |logits: &Vec<f32>| {
+        let mut sorted = logits.clone();
+        sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+        f64::from(sorted[0] - sorted[1])
+    };
+    let bound = |logits: &Vec<f32>| {
+        let largest = logits.iter().fold(1.0, |largest: f32, value| largest.max(value.abs()));
+        2.0 * arithmetic.tolerance().bound * f64::from(largest)
+    };
+    let logits = candidate.logits(images)?;
+    let clear: Vec<Pixels> = images
+        .iter()
+        .zip(&logits)
+        .filter(|(_, logits)| margin(logits) > bound(logits))
+        .map(|(image, _)| image.clone())
+        .collect();
+    // A network that has learned nothing tells no class from another.
+    let images = Golden::choose(if clear.is_empty() { images } else { &clear }, GOLDEN);
+    Ok(Golden { logits: candidate.logits(&images)?, images })
 }
 
 /// A bundle, and what its model says of the test set.
@@ -125,30 +102,34 @@ pub struct Exported {
     pub bundle: Bundle,
     /// Logits of each test image.
     pub test_logits: Vec<Vec<f32>>,
-    /// What kernels in fewer bits cost, if they are.
+    /// What fewer bits cost, if there are fewer.
     pub rounding: Option<Rounding>,
+    /// What the engines asked for made of the golden vectors.
+    pub checks: Vec<Checked>,
 }
 
-/// Measures a model on the test set, calibrates it, and writes its bundle to `folder` once tract has reproduced the
-/// trainer's logits.
+/// Measures a model on the test set, calibrates it, and writes its bundle to `folder` once tract, and every other engine asked
+/// for, has reproduced the golden logits.
 ///
 /// # Errors
-/// Those of [`measure`] and [`exporter::bundle`].
+/// Those of [`measure`], [`check`] and [`exporter::bundle`]; what is in `folder` is then left as it is.
 pub fn export(
     project: &Project,
     weights: &Weights,
     data: &TrainingData,
     place: Place,
     folder: &Path,
+    engines: &[EngineName],
 ) -> Result<Exported> {
     let config = project.config();
-    let Measured { test_logits, calibration, golden, rounding } = measure(project, weights, data)?;
+    let Measured { test_logits, calibration, golden, ranges, rounding } = measure(project, weights, data)?;
     let classes = weights.spec.labels.len();
     let report_card = score::report_card(&test_logits, &data.test.labels, classes, weights.training);
     let key = project.signing_key()?;
     let parts = Parts {
         weights,
         storage: config.export.weights,
+        ranges: ranges.as_ref(),
         golden: &golden,
         calibration,
         collection: config.collection.clone(),
@@ -161,14 +142,16 @@ pub fn export(
         licence: config.export.licence.clone(),
         key: key.as_ref(),
     };
+    let mut checks = Vec::new();
     let load = |onnx: &[u8]| {
         let input = InputSpec { layout: config.export.input, shape: weights.spec.network.input };
+        checks = check(engines, onnx, input, &golden, config.export.arithmetic.tolerance())?;
         let engine = Engine::from_bytes(onnx, input, Backend::Tract)?;
-        Ok::<_, edge_runtime::Error>(move |image: &Pixels| engine.logits(image))
+        Ok::<_, anyhow::Error>(move |image: &Pixels| Ok(engine.logits(image)?))
     };
     let bundle = exporter::bundle(folder, parts, load);
     let bundle = bundle.with_context(|| format!("cannot export to {}", folder.display()))?;
-    Ok(Exported { bundle, test_logits, rounding })
+    Ok(Exported { bundle, test_logits, rounding, checks })
 }
 
 fn release(project: &Project, created: Timestamp) -> Result<Release> {

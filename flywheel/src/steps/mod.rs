@@ -7,5 +7,6 @@ pub mod gate;
 pub mod ingest;
 pub mod publish;
 pub mod relabel;
+pub mod rounding;
 pub mod score;
 pub mod train;

@@ -146,10 +146,12 @@ fn a_model_is_exported_in_fewer_bits_unless_that_costs_too_much() -> TestResult 
     project(folder)?;
     succeed(folder, &["train"])?;
     let config = fs::read_to_string(folder.join("flywheel.toml"))?;
+    let write = |setting: &str| {
+        let text = config.replace("input = \"f32\"", &format!("input = \"f32\"\n{setting}\nmax_loss = 1.0"));
+        durable::write(&folder.join("flywheel.toml"), text.as_bytes())
+    };
     let export = |storage: &str| -> Result<Value, Box<dyn std::error::Error>> {
-        let text =
-            config.replace("input = \"f32\"", &format!("input = \"f32\"\nweights = \"{storage}\"\nmax_loss = 1.0"));
-        durable::write(&folder.join("flywheel.toml"), text.as_bytes())?;
+        write(&format!("weights = \"{storage}\""))?;
         let options = ["--batch", "any", "--input", "rgb8", "--outputs", "logits,probs,embedding", "--check", "tract"];
         let command = [&["export", "--onnx", "model.onnx", "--json"], &options[..]].concat();
         Ok(serde_json::from_str(&succeed(folder, &command)?)?)
@@ -164,6 +166,20 @@ fn a_model_is_exported_in_fewer_bits_unless_that_costs_too_much() -> TestResult 
         assert!(exported["checks"][0]["max_abs_diff"].as_f64() < Some(1e-4), "{exported}");
     }
     assert!(fail(folder, &["export", "--batch", "4"])?.contains("--onnx"));
+
+    // In 8 bits throughout, as a bundle that a device runs.
+    write("arithmetic = \"int8\"")?;
+    let exported: Value =
+        serde_json::from_str(&succeed(folder, &["export", "--out", "bundle-8", "--check", "tract", "--json"])?)?;
+    let rounding = &exported["rounding"];
+    assert_eq!((&rounding["storage"], &rounding["arithmetic"]), (&"int8".into(), &"int8".into()));
+    let chosen = |choice: &&Value| choice["chosen"] == true;
+    let choices = rounding["ranges"].as_array().ok_or("no ranges")?;
+    assert_eq!((choices.len(), choices.iter().filter(chosen).count()), (3, 1), "{rounding}");
+    assert!(rounding["bytes"].as_f64() < rounding["bytes_before"].as_f64().map(|bytes| 0.4 * bytes), "{rounding}");
+    assert!(exported["parity_max_abs_diff"].is_null(), "no trainer computes in 8 bits: {exported}");
+    let line = succeed(folder, &["edge", "classify", "--bundle", "bundle-8", "--json", "images/left/00.png"])?;
+    assert_eq!(serde_json::from_str::<Value>(&line)?["label"], "left", "{line}");
     Ok(())
 }
 

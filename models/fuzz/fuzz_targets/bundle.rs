@@ -14,7 +14,7 @@ use models::{
     bundle::{FORMAT, FileEntry, GOLDEN, MANIFEST, MODEL, REPORT_CARD, Release, SIGNATURE},
     preprocess::{Color, InputLayout},
     signing::{PrivateKey, RollbackOrder, TrustedKeys},
-    weights::Storage,
+    weights::{Arithmetic, Storage},
 };
 
 #[derive(Arbitrary, Debug)]
@@ -78,6 +78,7 @@ fn manifest(files: BTreeMap<String, FileEntry>) -> Vec<u8> {
         preprocessing,
         input: InputLayout::F32,
         weights: Storage::F32,
+        arithmetic: Arithmetic::F32,
         calibration: Calibration { temperature: 1.5, thresholds: vec![0.9, 0.8] },
         collection: CollectionPolicy::default(),
         files,

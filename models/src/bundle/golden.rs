@@ -3,11 +3,11 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use crate::{
     Error, Pixels, Result,
     calibration::argmax,
-    tolerance::{CROSS_ENGINE, max_abs_diff},
+    tolerance::{Tolerance, max_abs_diff},
     weights::{f32_bytes, f32_values},
 };
 
-/// Images and the logits that the trainer computed for them: what any engine must reproduce before it serves.
+/// Images and the logits that were computed for them when the model was exported: what any engine must reproduce before it serves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Golden {
     /// Images of one shape.
@@ -19,15 +19,16 @@ pub struct Golden {
 /// Logits that are not the golden ones.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error(
-    "golden image {image} is not reproduced: logits differ by up to {max_abs_diff:.3e} (allowed: {:.0e}, relative above \
-     one), expected class {expected_class}, found {found_class}",
-    CROSS_ENGINE.bound
+    "golden image {image} is not reproduced: logits differ by up to {max_abs_diff:.3e} (allowed: {allowed:.0e}, relative above \
+     one), expected class {expected_class}, found {found_class}"
 )]
 pub struct Disagreement {
     /// Index of the image.
     pub image: usize,
     /// Largest difference between its logits.
     pub max_abs_diff: f64,
+    /// Largest difference allowed.
+    pub allowed: f64,
     /// Class of the golden logits.
     pub expected_class: usize,
     /// Class of the logits found.
@@ -35,28 +36,34 @@ pub struct Disagreement {
 }
 
 impl Golden {
+    /// At most `count` images, spread evenly.
+    pub fn choose(images: &[Pixels], count: usize) -> Vec<Pixels> {
+        let count = count.min(images.len());
+        (0..count).map(|i| images[i * images.len() / count].clone()).collect()
+    }
+
     /// Channels, height and width of an image, and logits of each; zeros if there are none.
     pub fn sizes(&self) -> ([usize; 3], usize) {
         (self.images.first().map_or([0; 3], Pixels::shape), self.logits.first().map_or(0, Vec::len))
     }
 
     /// The largest difference between an engine's logits of one image and the golden ones, if each is within
-    /// [`CROSS_ENGINE`] and the class is the same; on ties the first class counts.
+    /// the tolerance and the class is the same; on ties the first class counts.
     ///
     /// # Errors
     /// [`Disagreement`] otherwise.
     ///
     /// # Panics
     /// If there is no such image, or another number of logits.
-    pub fn compare(&self, image: usize, found: &[f32]) -> Result<f64, Disagreement> {
+    pub fn compare(&self, image: usize, found: &[f32], tolerance: Tolerance) -> Result<f64, Disagreement> {
         let expected = &self.logits[image];
         let max_abs_diff = max_abs_diff(expected, found);
         let (expected_class, found_class) = (argmax(expected), argmax(found));
-        let same = expected.iter().zip(found).all(|(a, b)| CROSS_ENGINE.same(f64::from(*a), f64::from(*b)));
+        let same = expected.iter().zip(found).all(|(a, b)| tolerance.same(f64::from(*a), f64::from(*b)));
         if same && expected_class == found_class {
             return Ok(max_abs_diff);
         }
-        Err(Disagreement { image, max_abs_diff, expected_class, found_class })
+        Err(Disagreement { image, max_abs_diff, allowed: tolerance.bound, expected_class, found_class })
     }
 
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {

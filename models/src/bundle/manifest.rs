@@ -9,7 +9,7 @@ use crate::{
     Calibration, Digest, Error, LabelSet, ModelSpec, NetworkSpec, Preprocessing, Result,
     preprocess::{InputLayout, InputSpec},
     signing::{self, TrustedKeys},
-    weights::Storage,
+    weights::{Arithmetic, Storage},
 };
 
 /// How a bundle is to be used, and what its files must be.
@@ -36,6 +36,9 @@ pub struct Manifest {
     pub input: InputLayout,
     /// How it stores kernels.
     pub weights: Storage,
+    /// How it computes.
+    #[serde(default)]
+    pub arithmetic: Arithmetic,
     /// From logits to probabilities and pseudo-labels.
     pub calibration: Calibration,
     /// Which samples a device keeps.

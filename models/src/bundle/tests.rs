@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     Calibration, LabelSet, NetworkSpec, Pixels, Preprocessing, TrainingFacts,
     preprocess::{Color, InputLayout},
-    weights::Storage,
+    weights::{Arithmetic, Storage},
 };
 
 fn manifest() -> Manifest {
@@ -24,6 +24,7 @@ fn manifest() -> Manifest {
         preprocessing,
         input: InputLayout::F32,
         weights: Storage::F32,
+        arithmetic: Arithmetic::F32,
         calibration: Calibration { temperature: 1.5, thresholds: vec![0.9, 0.8] },
         collection: CollectionPolicy::default(),
         files: BTreeMap::new(),

@@ -1,4 +1,5 @@
-//! Convolution of one image, and what follows it in a network: a bias, another image that is added, leaky ReLU.
+//! Convolution of one image, and what follows it in a network: a bias, another image that is added, leaky ReLU; in a network of 8
+//! bits also rounding.
 //!
 //! Images are laid out pixel by pixel, `[row, column, channel]`: neighbouring channels fill a register, and a row of a
 //! window is one stretch of numbers.
@@ -10,6 +11,7 @@ use pulp::{Simd, WithSimd};
 use super::{
     direct::Direct,
     registers::{dispatch, leaky, load, store},
+    rounding::Rounding,
     winograd::Winograd,
 };
 
@@ -42,8 +44,12 @@ pub(crate) struct Convolution {
     kernel: Arc<Kernel>,
     /// One for each output channel.
     pub(crate) bias: Vec<f32>,
-    /// Of the leaky ReLU at the end; 1 if there is none.
+    /// Of the sums with their bias.
+    pub(crate) rounding: Option<Rounding>,
+    /// Of the leaky ReLU behind it; 1 if there is none.
     pub(crate) slope: f32,
+    /// Of the result, at the end.
+    pub(crate) result_rounding: Option<Rounding>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -65,7 +71,7 @@ impl Convolution {
             Some(winograd) => Kernel::Winograd(winograd),
             None => Kernel::Direct(Direct::new(sizes, weights)),
         };
-        Some(Self { sizes, kernel: Arc::new(kernel), bias, slope: 1.0 })
+        Some(Self { sizes, kernel: Arc::new(kernel), bias, rounding: None, slope: 1.0, result_rounding: None })
     }
 
     /// Its sizes.
@@ -79,7 +85,8 @@ impl Convolution {
         let Sizes { inputs, outputs, image, result, .. } = self.sizes;
         let [lengths, numbers] = [[image[0] * image[1] * inputs, result[0] * result[1] * outputs], [x.len(), y.len()]];
         assert!(lengths == numbers && residual.is_none_or(|r| r.len() == y.len()), "{numbers:?} are not {lengths:?}");
-        let after = After { bias: &self.bias, residual, slope: self.slope };
+        let Self { bias, rounding, slope, result_rounding, .. } = self;
+        let after = After { bias, rounding: *rounding, residual, slope: *slope, result_rounding: *result_rounding };
         match &*self.kernel {
             Kernel::Winograd(kernel) => kernel.run(x, &after, y),
             Kernel::Direct(kernel) => kernel.run(x, &after, y),
@@ -91,19 +98,45 @@ impl Convolution {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct After<'a> {
     bias: &'a [f32],
+    rounding: Option<Rounding>,
     residual: Option<&'a [f32]>,
     slope: f32,
+    result_rounding: Option<Rounding>,
 }
 
 impl After<'_> {
-    /// To a register of channels, from `channel` on, whose place in the result is `at`.
+    /// Whether anything is rounded.
+    pub(super) fn rounds(&self) -> bool {
+        self.rounding.is_some() || self.result_rounding.is_some()
+    }
+
+    /// To a register of channels, from `channel` on, whose place in the result is `at`. `ROUNDS` is as [`After::rounds`] says:
+    /// where nothing is rounded, nothing asks.
     #[inline(always)]
-    pub(super) fn apply<S: Simd>(&self, simd: S, sums: S::f32s, channel: usize, at: usize) -> S::f32s {
+    pub(super) fn apply<S: Simd, const ROUNDS: bool>(
+        &self,
+        simd: S,
+        sums: S::f32s,
+        channel: usize,
+        at: usize,
+    ) -> S::f32s {
         let mut sums = simd.add_f32s(sums, load::<S>(&self.bias[channel..]));
+        if ROUNDS {
+            sums = rounded(simd, self.rounding, sums);
+        }
         if let Some(residual) = self.residual {
             sums = simd.add_f32s(sums, load::<S>(&residual[at..]));
         }
-        leaky(simd, self.slope, sums)
+        let result = leaky(simd, self.slope, sums);
+        if ROUNDS { rounded(simd, self.result_rounding, result) } else { result }
+    }
+}
+
+#[inline(always)]
+fn rounded<S: Simd>(simd: S, rounding: Option<Rounding>, values: S::f32s) -> S::f32s {
+    match rounding {
+        Some(rounding) => rounding.apply(simd, values),
+        None => values,
     }
 }
 
@@ -114,6 +147,8 @@ pub(crate) struct Affine {
     pub(crate) shift: Vec<f32>,
     /// As in [`Convolution`].
     pub(crate) slope: f32,
+    /// Of the result, at the end.
+    pub(crate) rounding: Option<Rounding>,
 }
 
 impl Affine {
@@ -140,11 +175,12 @@ impl WithSimd for RunAffine<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Affine { scale, shift, slope } = self.affine;
+        let Affine { scale, shift, slope, rounding } = self.affine;
         for (x, y) in self.x.chunks_exact(scale.len()).zip(self.y.chunks_exact_mut(scale.len())) {
             for channel in (0..scale.len()).step_by(S::F32_LANES) {
                 let [x, scale, shift] = [x, scale, shift].map(|values| load::<S>(&values[channel..]));
-                store::<S>(&mut y[channel..], leaky(simd, *slope, simd.mul_add_e_f32s(x, scale, shift)));
+                let bent = leaky(simd, *slope, simd.mul_add_e_f32s(x, scale, shift));
+                store::<S>(&mut y[channel..], rounded(simd, *rounding, bent));
             }
         }
     }
@@ -229,12 +265,36 @@ mod tests {
                 MOST_LANES.set(lanes);
                 let mut y = vec![f32::NAN; other.len()];
                 convolution.run(&x, residual, &mut y);
-                let expected = defined(&sizes, &x, &weights, &After { bias: &bias, residual, slope });
+                let after = After { bias: &bias, rounding: None, residual, slope, result_rounding: None };
+                let expected = defined(&sizes, &x, &weights, &after);
                 let difference = max_abs_diff(&y, &expected);
                 assert!(difference <= CROSS_ENGINE.bound, "{sizes:?}, {lanes} lanes: {difference}");
             }
+            assert_rounds(convolution, &x, &other);
         }
         assert_eq!(kinds, [2, 4, 4], "every kernel is tested");
+    }
+
+    /// Rounding changes nothing in the sums themselves: with it comes out, to the bit, what rounding makes of them.
+    fn assert_rounds(mut convolution: Convolution, x: &[f32], other: &[f32]) {
+        let rounding = |steps| Rounding { inverse: steps, zero_point: 90, scale: 1.0 / steps };
+        let (first, last, slope) = (rounding(64.0), rounding(40.0), 0.1);
+        for lanes in [usize::MAX, 8, 1] {
+            MOST_LANES.set(lanes);
+            let run = |convolution: &Convolution, residual| {
+                let mut y = vec![f32::NAN; other.len()];
+                convolution.run(x, residual, &mut y);
+                y
+            };
+            (convolution.slope, convolution.rounding, convolution.result_rounding) = (1.0, None, None);
+            let sums = run(&convolution, None);
+            (convolution.slope, convolution.rounding, convolution.result_rounding) = (slope, Some(first), Some(last));
+            let found = run(&convolution, Some(other));
+            for ((found, sum), other) in found.iter().zip(&sums).zip(other) {
+                let sum = first.one(*sum) + other;
+                assert_eq!(*found, last.one(sum.max(slope * sum)), "{:?}, {lanes} lanes", convolution.sizes);
+            }
+        }
     }
 
     #[test]
@@ -257,7 +317,7 @@ mod tests {
 
     #[test]
     fn affine_scales_shifts_and_bends_each_channel() {
-        let affine = Affine { scale: noise(16, 1), shift: noise(16, 2), slope: 0.1 };
+        let affine = Affine { scale: noise(16, 1), shift: noise(16, 2), slope: 0.1, rounding: None };
         let (x, mut y) = (noise(3 * 16, 3), vec![0.0; 3 * 16]);
         affine.run(&x, &mut y);
         for (i, (x, y)) in x.iter().zip(y).enumerate() {

@@ -132,13 +132,30 @@ impl Run<'_> {
                 }
             }
         }
-        for (i, sums) in sums.into_iter().enumerate() {
-            for (register, sum) in sums.into_iter().enumerate() {
-                let channel = block * BLOCK + register * S::F32_LANES;
-                let at = (pixel + i) * outputs + channel;
-                store::<S>(&mut self.y[at..], self.after.apply(simd, sum, channel, at));
-            }
+        let first = pixel * outputs + block * BLOCK;
+        match self.after.rounds() {
+            true => self.leave::<S, R, P, true>(simd, sums, block, first),
+            false => self.leave::<S, R, P, false>(simd, sums, block, first),
         }
         P
+    }
+
+    /// Writes the sums of pixels, the first of them to `first`.
+    #[inline(always)]
+    fn leave<S: Simd, const R: usize, const P: usize, const ROUNDS: bool>(
+        &mut self,
+        simd: S,
+        sums: [[S::f32s; R]; P],
+        block: usize,
+        first: usize,
+    ) {
+        for (i, sums) in sums.into_iter().enumerate() {
+            for (register, sum) in sums.into_iter().enumerate() {
+                let lane = register * S::F32_LANES;
+                let at = first + i * self.direct.sizes.outputs + lane;
+                let result = self.after.apply::<S, ROUNDS>(simd, sum, block * BLOCK + lane, at);
+                store::<S>(&mut self.y[at..], result);
+            }
+        }
     }
 }

@@ -148,7 +148,10 @@ impl Run<'_> {
                 multiply(simd, rows, weights, inputs, products);
             }
             for (tile, corner) in corners().enumerate() {
-                self.leave::<S, B, OUT, TILE>(simd, corner, tile, strides[1]);
+                match self.after.rounds() {
+                    true => self.leave::<S, B, OUT, TILE, true>(simd, corner, tile, strides[1]),
+                    false => self.leave::<S, B, OUT, TILE, false>(simd, corner, tile, strides[1]),
+                }
             }
         }
     }
@@ -190,7 +193,7 @@ impl Run<'_> {
 
     /// Reads a tile's results off.
     #[inline(always)]
-    fn leave<S: Simd, B: Basis<OUT, TILE>, const OUT: usize, const TILE: usize>(
+    fn leave<S: Simd, B: Basis<OUT, TILE>, const OUT: usize, const TILE: usize, const ROUNDS: bool>(
         &mut self,
         simd: S,
         [top, left]: [usize; 2],
@@ -211,7 +214,7 @@ impl Run<'_> {
                 let column = B::leave(simd, column(&rows, x));
                 for (y, values) in column.into_iter().enumerate().take(height - top) {
                     let at = ((top + y) * width + left + x) * outputs + channel;
-                    store::<S>(&mut self.y[at..], self.after.apply(simd, values, channel, at));
+                    store::<S>(&mut self.y[at..], self.after.apply::<S, ROUNDS>(simd, values, channel, at));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use tract_onnx::tract_core::internal::*;
 
-use crate::engine::kernels::{Affine, Convolution};
+use crate::engine::kernels::{Affine, Convolution, Rounding};
 
 /// An image, and perhaps one that is added to the result.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +69,41 @@ impl EvalOp for AffineOp {
 }
 
 impl TypedOp for AffineOp {
+    as_op!();
+
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(tvec!(inputs[0].without_value()))
+    }
+}
+
+/// Numbers of any shape. The engine is not told that it works on each by itself: it would take the strides of convolutions to
+/// before it, out of their reach.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct RoundingOp(pub(super) Rounding);
+
+impl Eq for RoundingOp {}
+
+impl Op for RoundingOp {
+    fn name(&self) -> StaticName {
+        "flywheel.Rounding".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for RoundingOp {
+    op_out_of_plan!();
+
+    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let mut y = Tensor::zero::<f32>(inputs[0].shape())?;
+        let mut view = y.to_plain_array_view_mut::<f32>()?;
+        let x = inputs[0].to_plain_array_view::<f32>()?;
+        self.0.run(numbers(&x)?, view.as_slice_mut().context(ORDER)?);
+        Ok(tvec!(y.into()))
+    }
+}
+
+impl TypedOp for RoundingOp {
     as_op!();
 
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {

@@ -19,8 +19,8 @@ use tract_onnx::tract_core::{
     },
 };
 
-use super::operators::{AffineOp, ConvolutionOp};
-use crate::engine::kernels::{Affine, Convolution, Sizes};
+use super::operators::{AffineOp, ConvolutionOp, RoundingOp};
+use crate::engine::kernels::{Affine, Convolution, Rounding, Sizes};
 
 /// The same graph, with our operators where they fit.
 ///
@@ -67,6 +67,9 @@ impl Rewriter<'_> {
         }
         if let Some(ElementWiseOp(op, _)) = node.op_as::<ElementWiseOp>() {
             return Ok(op.downcast_ref::<LeakyRelu>().and_then(|leaky| self.leaky(node, leaky.alpha)));
+        }
+        if let Some(RoundingOp(rounding)) = node.op_as() {
+            return self.rounding(node, *rounding);
         }
         let Some(TypedBinOp(op, _)) = node.op_as::<TypedBinOp>() else { return self.pool(node) };
         if op.is::<math::Add>()
@@ -162,6 +165,32 @@ impl Rewriter<'_> {
         Some(outlet)
     }
 
+    /// Rounding as the end of what comes before it, or by itself.
+    fn rounding(&mut self, node: &TypedNode, rounding: Rounding) -> TractResult<Option<OutletId>> {
+        let source = node.inputs[0];
+        if let Some(outlet) = self.unrounded(source) {
+            let new = self.new.node_mut(outlet.node);
+            let is_sum = new.inputs.len() == 1;
+            if let Some(ConvolutionOp(convolution)) = new.op.downcast_mut() {
+                match convolution.slope == 1.0 && is_sum && convolution.rounding.is_none() {
+                    true => convolution.rounding = Some(rounding),
+                    false => convolution.result_rounding = Some(rounding),
+                }
+                return Ok(Some(outlet));
+            }
+            if let Some(AffineOp(affine)) = new.op.downcast_mut() {
+                affine.rounding = Some(rounding);
+                return Ok(Some(outlet));
+            }
+        }
+        let (Some(&Wire::Pixels(outlet)), Some([channels, ..])) = (self.wires.get(&source), self.image(source)) else {
+            return Ok(None);
+        };
+        let (scale, shift) = (vec![1.0; channels], vec![0.0; channels]);
+        let affine = AffineOp(Affine { scale, shift, slope: 1.0, rounding: Some(rounding) });
+        Ok(Some(self.new.wire_node(node.name.clone(), affine, &[outlet])?[0]))
+    }
+
     /// A sum of two images, one of them the result of a convolution that can add the other.
     fn residual(&mut self, node: &TypedNode) -> TractResult<Option<OutletId>> {
         let &[a, b] = node.inputs.as_slice() else { return Ok(None) };
@@ -197,7 +226,7 @@ impl Rewriter<'_> {
             if is_sum && let Some(outlet) = self.open(source) {
                 let op = &mut self.new.node_mut(outlet.node).op;
                 let shift = match op.downcast_mut::<ConvolutionOp>() {
-                    Some(convolution) => Some(&mut convolution.0.bias),
+                    Some(convolution) => convolution.0.rounding.is_none().then_some(&mut convolution.0.bias),
                     None => op.downcast_mut::<AffineOp>().map(|affine| &mut affine.0.shift),
                 };
                 if let Some(shift) = shift {
@@ -209,7 +238,7 @@ impl Rewriter<'_> {
                 return Ok(None);
             }
             let (scale, shift) = if is_sum { (vec![1.0; channels], values) } else { (values, vec![0.0; channels]) };
-            let affine = AffineOp(Affine { scale, shift, slope: 1.0 });
+            let affine = AffineOp(Affine { scale, shift, slope: 1.0, rounding: None });
             return Ok(Some(self.new.wire_node(node.name.clone(), affine, &[outlet])?[0]));
         }
         Ok(None)
@@ -225,16 +254,27 @@ impl Rewriter<'_> {
         Ok(Some(self.new.wire_node(node.name.clone(), reduce, &[*source])?[0]))
     }
 
-    /// The place of an image whose node nothing else reads, and which does not end with a leaky ReLU yet.
+    /// The place of an image whose node nothing else reads, and which ends neither with leaky ReLU nor with rounding yet.
     fn open(&self, outlet: OutletId) -> Option<OutletId> {
+        self.unrounded(outlet).filter(|new| {
+            let op = &self.new.node(new.node).op;
+            match op.downcast_ref::<ConvolutionOp>() {
+                Some(convolution) => convolution.0.slope == 1.0,
+                None => op.downcast_ref::<AffineOp>().is_some_and(|affine| affine.0.slope == 1.0),
+            }
+        })
+    }
+
+    /// The place of an image whose node nothing else reads, and which does not end with rounding yet.
+    fn unrounded(&self, outlet: OutletId) -> Option<OutletId> {
         let Some(&Wire::Pixels(new)) = self.wires.get(&outlet) else { return None };
         let op = &self.new.node(new.node).op;
-        let slope = match op.downcast_ref::<ConvolutionOp>() {
-            Some(convolution) => convolution.0.slope,
-            None => op.downcast_ref::<AffineOp>()?.0.slope,
+        let rounding = match op.downcast_ref::<ConvolutionOp>() {
+            Some(convolution) => convolution.0.result_rounding,
+            None => op.downcast_ref::<AffineOp>()?.0.rounding,
         };
         let is_output = self.graph.output_outlets().is_ok_and(|outputs| outputs.contains(&outlet));
-        (slope == 1.0 && !is_output && self.graph.outlet_successors(outlet).len() == 1).then_some(new)
+        (rounding.is_none() && !is_output && self.graph.outlet_successors(outlet).len() == 1).then_some(new)
     }
 
     /// Channels, height and width of a value, if it is one image of 32-bit numbers.
@@ -339,6 +379,47 @@ mod tests {
     fn run(graph: TypedModel, input: &Tensor) -> TractResult<Vec<f32>> {
         let output = graph.into_optimized()?.into_runnable()?.run(tvec!(input.clone().into()))?;
         Ok(output[0].to_plain_array_view::<f32>()?.iter().copied().collect())
+    }
+
+    /// A residual block of a network in 8 bits, as `exporter` writes it, and a shortcut that reads the sum of it.
+    #[test]
+    fn rounding_ends_the_operators_before_it() -> TractResult<()> {
+        let mut graph = Builder(TypedModel::default());
+        let rounding = |steps: f32| RoundingOp(Rounding { inverse: steps, zero_point: 128, scale: 1.0 / steps });
+        let image = graph.0.add_source("image", f32::fact([1, 3, 8, 6]))?;
+        let stem = graph.convolution(image, [3, 16], 3, 1)?;
+        let stem = graph.node(leaky_relu(0.1), &[stem])?;
+        let h = graph.node(rounding(60.0), &[stem])?;
+        let h = graph.convolution(h, [16, 16], 3, 1)?;
+        let h = graph.node(rounding(50.0), &[h])?;
+        let h = graph.node(leaky_relu(0.1), &[h])?;
+        let h = graph.node(rounding(40.0), &[h])?;
+        let h = graph.convolution(h, [16, 16], 3, 1)?;
+        let h = graph.node(rounding(30.0), &[h])?;
+        let x = graph.node(TypedBinOp(Box::new(math::Add), None), &[stem, h])?;
+        let shortcut = graph.node(rounding(20.0), &[x])?;
+        let shortcut = graph.convolution(shortcut, [16, 32], 1, 2)?;
+        let shortcut = graph.node(rounding(20.0), &[shortcut])?;
+        let h = graph.norm(x, 16)?;
+        let h = graph.node(rounding(25.0), &[h])?;
+        let h = graph.convolution(h, [16, 32], 3, 2)?;
+        let h = graph.node(rounding(15.0), &[h])?;
+        let x = graph.node(TypedBinOp(Box::new(math::Add), None), &[shortcut, h])?;
+        graph.0.select_output_outlets(&[x])?;
+
+        let graph = graph.0.into_decluttered()?;
+        let rewritten = rewrite(&graph)?;
+        let count = |name: &str| rewritten.nodes().iter().filter(|node| node.op.name() == name).count();
+        // By themselves: what several read, before it is rounded for one of them.
+        assert_eq!([count("flywheel.Convolution"), count("flywheel.Affine")], [5, 3]);
+        assert_eq!(["flywheel.Rounding", "Conv", "EinSum", "Add", "LeakyRelu"].map(count), [0; 5]);
+
+        // A sum close to the middle between two levels may go to either.
+        let input = tensor(&[1, 3, 8, 6], 1)?;
+        let (found, expected) = (run(rewritten, &input)?, run(graph, &input)?);
+        let apart = found.iter().zip(&expected).filter(|(a, b)| (*a - *b).abs() > 1e-4).count();
+        assert!(apart * 50 < found.len(), "{apart} of {} differ", found.len());
+        Ok(())
     }
 
     /// Two residual blocks, one with a convolution in its shortcut and one without, and a pool.
