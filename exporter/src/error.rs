@@ -63,6 +63,24 @@ pub enum Error {
         source: BoxError,
     },
 
+    /// Images do not show the ranges of a model in 8 bits.
+    #[error("8-bit ranges cannot be observed: expected {expected}, found {found}")]
+    Observation {
+        /// What they should show.
+        expected: String,
+        /// What they show.
+        found: String,
+    },
+
+    /// The engine failed on an image that was to show ranges.
+    #[error("the engine fails on image {image} of the pool: {source}")]
+    Observe {
+        /// Index of the image.
+        image: usize,
+        /// The engine's reason.
+        source: BoxError,
+    },
+
     /// The engine returned another number of logits than the trainer.
     #[error("golden image {image} has the wrong number of logits: expected {expected}, found {found}")]
     LogitsCount {

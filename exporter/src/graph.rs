@@ -37,7 +37,7 @@ impl GraphBuilder {
         Self { graph: GraphProto { name: Some(name.into()), ..GraphProto::default() }, batch }
     }
 
-    /// Goes on with a graph of one image.
+    /// Goes on with a graph; outputs that are still to come are for one image.
     pub(crate) fn resume(graph: GraphProto) -> Self {
         Self { graph, batch: Batch::Fixed(1) }
     }

@@ -58,8 +58,8 @@ impl Observations {
     /// to its row.
     ///
     /// # Errors
-    /// Those of [`to_onnx`](crate::to_onnx); [`Error::Load`] and [`Error::Run`] from the engine; [`Error::Golden`] without an
-    /// image, and for a row of another length.
+    /// Those of [`to_onnx`](crate::to_onnx); [`Error::Load`] and [`Error::Observe`] from the engine; [`Error::Observation`]
+    /// without an image, for a row of another length, and for numbers that are not finite.
     pub fn of<R, E>(
         weights: &Weights,
         input: InputLayout,
@@ -76,14 +76,16 @@ impl Observations {
         let onnx = encode(graph, weights, &options);
         let mut engine = load(&onnx).map_err(|e| Error::Load { source: e.into() })?;
         if images.is_empty() {
-            return Err(Error::Golden { expected: "an image to observe".into(), found: "none".into() });
+            return Err(Error::Observation { expected: "an image".into(), found: "none".into() });
         }
         let mut rows = |seen: &mut dyn FnMut(usize, &[f32])| {
             for (image, pixels) in images.iter().enumerate() {
-                let row = engine(pixels).map_err(|e| Error::Run { image, source: e.into() })?;
-                let lengths: usize = places.iter().map(|(_, length)| length).sum();
-                if row.len() != lengths {
-                    return Err(Error::LogitsCount { image, expected: lengths, found: row.len() });
+                let row = engine(pixels).map_err(|e| Error::Observe { image, source: e.into() })?;
+                let length: usize = places.iter().map(|(_, length)| length).sum();
+                let finite = row.iter().filter(|value| value.is_finite()).count();
+                if (row.len(), finite) != (length, length) {
+                    let found = format!("{finite} among {} for image {image} of the pool", row.len());
+                    return Err(Error::Observation { expected: format!("{length} finite numbers"), found });
                 }
                 let mut rest = row.as_slice();
                 for (place, (_, length)) in places.iter().enumerate() {

@@ -18,17 +18,22 @@ impl Stored {
         match storage {
             Storage::F32 => Self::F32(values.to_vec()),
             Storage::F16 => Self::F16(values.iter().map(|v| f16::from_f32(*v)).collect()),
-            Storage::Int8 => {
-                let (mut numbers, mut scales) = (Vec::new(), Vec::new());
-                for channel in values.chunks_exact(values.len() / outputs) {
-                    let largest = channel.iter().fold(0.0, |largest: f32, v| largest.max(v.abs()));
-                    let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
-                    numbers.extend(channel.iter().map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8));
-                    scales.push(scale);
-                }
-                Self::Int8(numbers, scales)
-            }
+            Storage::Int8 => Self::int8(values, &vec![0.0; outputs]),
         }
+    }
+
+    /// In 8 bits, with a scale for each output that is at least as large as here.
+    pub(crate) fn int8(values: &[f32], least_scales: &[f32]) -> Self {
+        let (mut numbers, mut scales) = (Vec::new(), Vec::new());
+        for (channel, least) in values.chunks_exact(values.len() / least_scales.len()).zip(least_scales) {
+            let largest = channel.iter().fold(0.0, |largest: f32, v| largest.max(v.abs()));
+            let scale = (largest / 127.0).max(*least);
+            // Nothing but zeros.
+            let scale = if scale.is_normal() { scale } else { 1.0 };
+            numbers.extend(channel.iter().map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8));
+            scales.push(scale);
+        }
+        Self::Int8(numbers, scales)
     }
 
     /// The numbers that an engine computes with.
@@ -92,5 +97,7 @@ mod tests {
         let stored = Stored::new(&[0.0, 0.0, -2.54, 0.01], 2, Storage::Int8);
         assert_eq!(stored, Stored::Int8(vec![0, 0, -127, 0], vec![1.0, 2.54 / 127.0]));
         assert_eq!(stored.values()[..2], [0.0, 0.0]);
+        let stored = Stored::int8(&[0.0, 0.0, -2.54, 0.01], &[0.5, 0.1]);
+        assert_eq!(stored, Stored::Int8(vec![0, 0, -25, 0], vec![0.5, 0.1]));
     }
 }

@@ -18,16 +18,17 @@ use models::{
     sync::{self, ChannelPointer},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use trainer::{Classifier, data::LabeledImages, fit::MODEL_FILE};
+use trainer::{data::LabeledImages, fit::MODEL_FILE};
 
 use crate::{
     interrupt,
     progress::Progress,
     project::{Project, ProjectData, round_name},
     steps::{
-        export::{Exported, Place, export},
+        export::{Exported, Place, export, measure},
         gate::{self, Verdict},
         ingest::{self, Ingested},
+        model::DeviceModel,
         publish::publish,
         relabel::{Choice, Relabeled, choose, relabel},
         train::train,
@@ -87,10 +88,9 @@ struct Current {
 }
 
 impl Current {
-    /// The network as devices compute it, with its kernels as the bundle stores them.
-    fn classifier(&self, project: &Project) -> Result<Classifier> {
-        let stored = exporter::rounded(&self.weights, self.bundle.manifest().weights);
-        Ok(Classifier::new(&stored, project.config().train.device)?)
+    /// The network as devices compute it.
+    fn model(&self, project: &Project) -> Result<DeviceModel> {
+        DeviceModel::of(&self.bundle, &self.weights, project.config().train.device)
     }
 }
 
@@ -140,9 +140,13 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let spinner = progress.spinner(format!("{name}: exporting, checking, judging"));
     let parent = current.as_ref().map(|current| current.bundle.digest());
     let place = Place { sequence: u64::from(round), parent, created: inputs.began };
-    let Exported { bundle, test_logits, .. } =
-        export(project, &weights, &training, place, &project.bundle_folder(round), &[])?;
-    let verdict = judge(project, current.as_ref(), &test_logits, &training.test)?;
+    let measured = measure(project, &weights, &training)?;
+    let Exported { bundle, test_logits, rounding, .. } =
+        export(project, &weights, &training, measured, place, &project.bundle_folder(round), &[])?;
+    let verdict = match rounding.map_or(Ok(()), |rounding| rounding.within(config.export.max_loss)) {
+        Ok(()) => judge(project, current.as_ref(), &test_logits, &training.test)?,
+        Err(e) => Verdict::refused(e.to_string()),
+    };
     if verdict.passed {
         publish(&bundle, &remote, &config.store.channel)?;
     }
@@ -290,9 +294,9 @@ fn choose_inputs(
 }
 
 fn relabel_samples(project: &Project, current: &Current) -> Result<(Vec<Relabeled>, usize)> {
-    let classifier = current.classifier(project)?;
+    let model = current.model(project)?;
     let calibration = &current.bundle.manifest().calibration;
-    Ok(relabel(&classifier, calibration, &project.config().preprocessing, ingest::samples(project)?))
+    relabel(&model, calibration, &project.config().preprocessing, ingest::samples(project)?)
 }
 
 fn judge(project: &Project, current: Option<&Current>, new: &[Vec<f32>], test: &LabeledImages) -> Result<Verdict> {
@@ -300,7 +304,7 @@ fn judge(project: &Project, current: Option<&Current>, new: &[Vec<f32>], test: &
         let classes = new.first().map_or(0, Vec::len);
         return Ok(gate::first(new, &test.labels, classes));
     };
-    let current = current.classifier(project)?.logits(&test.images);
+    let current = current.model(project)?.logits(&test.images)?;
     Ok(gate::against(&current, new, &test.labels, &project.config().gate))
 }
 

@@ -73,6 +73,11 @@ pub enum Arithmetic {
 }
 
 impl Arithmetic {
+    /// Whether it is in 32 bits.
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+
     /// Its name in the configuration.
     pub fn name(self) -> &'static str {
         match self {

@@ -83,7 +83,7 @@ fn threads_share_an_engine() -> Result<()> {
     })
 }
 
-/// A device that is told to use its accelerator must not go on without it in silence.
+/// A device that is told to use an accelerator which its library knows nothing of must not go on in silence.
 #[test]
 fn an_accelerator_that_is_not_there_is_an_error_that_names_it() {
     let Some(library) = library() else { return };

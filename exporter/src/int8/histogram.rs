@@ -63,8 +63,9 @@ impl Histogram {
         });
         let best = candidates
             .filter(|(from, to)| to - from >= LEVELS)
-            .min_by(|a, b| self.divergence(a.0, a.1).total_cmp(&self.divergence(b.0, b.1)));
-        best.map_or(self.extremes, |(from, to)| self.part(from, to))
+            .map(|(from, to)| (self.divergence(from, to), from, to))
+            .min_by(|a, b| a.0.total_cmp(&b.0));
+        best.map_or(self.extremes, |(_, from, to)| self.part(from, to))
     }
 
     /// Of the part in [`LEVELS`] from the whole.

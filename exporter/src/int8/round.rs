@@ -5,17 +5,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use models::weights::{Storage, f32_values};
+use models::weights::f32_values;
 
 use super::fold::tensor;
 use crate::{
-    OUTPUT,
     graph::{GraphBuilder, int},
     onnx_proto::{
         GraphProto, NodeProto, ValueInfoProto, tensor_proto::DataType, tensor_shape_proto::dimension, type_proto,
     },
     storage::Stored,
 };
+
+/// Steps of a bias from zero, at most: half of what 32 bits hold.
+const MOST_STEPS: f32 = 1_073_741_824.0;
+/// Name of [`observe`]'s output.
+const OBSERVED: &str = "observed";
 
 /// Replaces a graph's outputs by one row of every number that [`round`] would round. Returns the places in the row's order, with
 /// their lengths.
@@ -31,8 +35,8 @@ pub(super) fn observe(graph: &mut GraphProto) -> Vec<(String, usize)> {
     for (flat, (name, _)) in flat.iter().zip(&places) {
         builder.node(flat, "Flatten", &[], std::slice::from_ref(name), vec![int("axis", 1)]);
     }
-    let row = builder.node("observed", "Concat", &[], &flat, vec![int("axis", 1)]);
-    builder.output(&row, OUTPUT, &[places.iter().map(|(_, length)| length).sum()], "every number that is rounded");
+    let row = builder.node(OBSERVED, "Concat", &[], &flat, vec![int("axis", 1)]);
+    builder.output(&row, OBSERVED, &[places.iter().map(|(_, length)| length).sum()], "every number that is rounded");
     *graph = builder.finish();
     places
 }
@@ -47,12 +51,13 @@ pub(super) fn round(graph: &mut GraphProto, ranges: &BTreeMap<String, [f32; 2]>)
         if places.convolutions.contains(node.name()) {
             let step = Step::of(ranges[&node.input[0]]);
             let [kernel, bias] = [1, 2].map(|i| node.input[i].clone());
-            let (shape, values) = take(&mut builder, &kernel);
-            let stored = Stored::new(&values, shape[0], Storage::Int8);
+            let [(shape, kernels), (_, biases)] = [&kernel, &bias].map(|name| take(&mut builder, name));
+            // A channel whose kernel is next to nothing must not have steps so small that its bias does not fit.
+            let least: Vec<f32> = biases.iter().map(|bias| bias.abs() / (MOST_STEPS * step.scale)).collect();
+            let stored = Stored::int8(&kernels, &least);
             if let Stored::Int8(_, scales) = &stored {
-                let (_, values) = take(&mut builder, &bias);
                 let scales: Vec<f32> = scales.iter().map(|scale| scale * step.scale).collect();
-                builder.bias(&bias, &values, &scales);
+                builder.bias(&bias, &biases, &scales);
             }
             builder.kernel(&kernel, &shape, stored);
             node.input[0] = rounded(&node.input[0]);
@@ -104,7 +109,7 @@ impl Step {
     fn of([least, greatest]: [f32; 2]) -> Self {
         let scale = (greatest - least) / 255.0;
         // A map of nothing but zeros.
-        let scale = if scale > 0.0 { scale } else { 1.0 };
+        let scale = if scale.is_normal() { scale } else { 1.0 };
         Self { scale, zero_point: (-least / scale).round() as u8 }
     }
 
@@ -167,4 +172,35 @@ fn image(input: &ValueInfoProto) -> Option<[usize; 3]> {
     };
     let dims: Vec<usize> = tensor.shape.as_ref()?.dim.iter().map(size).collect();
     dims.get(1..)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{OnnxOptions, testing, wide_resnet};
+
+    /// A channel that training has given up is a constant: its bias is all that it says.
+    #[test]
+    fn a_bias_survives_a_kernel_of_next_to_nothing() -> Result<(), Box<dyn std::error::Error>> {
+        let mut weights = testing::weights(10, 1, [1, 8, 8], 2)?;
+        for (channel, size) in [1e-9, 0.0].into_iter().enumerate() {
+            let kernel = weights.tensors.get_mut("groups.0.blocks.0.conv2.weight").ok_or("no kernel")?;
+            let length = kernel.len() / 16;
+            kernel[channel * length..][..length].fill(size);
+            weights.tensors.get_mut("groups.0.blocks.0.conv2.bias").ok_or("no bias")?[channel] = 0.3;
+        }
+        let mut graph = wide_resnet::graph(&weights, &OnnxOptions::default())?;
+        let ranges = Places::of(&graph.node).all().map(|name| (name.clone(), [-1.0, 4.1])).collect();
+        round(&mut graph, &ranges);
+        let mut raw = |part: &str| {
+            let name = format!("groups.0.blocks.0.conv2.bias.{part}");
+            tensor(&mut graph, &name).raw_data().to_vec()
+        };
+        let (steps, scales) = (raw("int32"), f32_values(&raw("scale")));
+        for (steps, scale) in steps.as_chunks::<4>().0.iter().zip(scales).take(2) {
+            let bias = i32::from_le_bytes(*steps) as f32 * scale;
+            assert!((bias - 0.3).abs() < 1e-6, "{bias}");
+        }
+        Ok(())
+    }
 }

@@ -150,7 +150,10 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
 fn write_bundle(args: &ExportArgs, project: &Project, weights: &Weights, data: &ProjectData) -> Result<()> {
     let data = data.training(project, Vec::new());
     let place = Place { sequence: args.sequence, parent: None, created: Timestamp::now() };
-    let Exported { bundle, rounding, checks, .. } = export(project, weights, &data, place, &args.out, &args.check)?;
+    let measured = measure(project, weights, &data)?;
+    within(&measured, project)?;
+    let exported = export(project, weights, &data, measured, place, &args.out, &args.check)?;
+    let Exported { bundle, rounding, checks, .. } = exported;
     let card = bundle.report_card()?;
     let calibration = bundle.manifest().calibration.clone();
     let output = Output {
@@ -175,6 +178,11 @@ fn write_bundle(args: &ExportArgs, project: &Project, weights: &Weights, data: &
         parity.unwrap_or_default()
     ))?;
     show(output.rounding.as_ref(), &output.checks)
+}
+
+fn within(measured: &Measured, project: &Project) -> Result<()> {
+    let max_loss = project.config().export.max_loss;
+    measured.rounding.as_ref().map_or(Ok(()), |rounding| rounding.within(max_loss))
 }
 
 /// What fewer bits cost, and what engines made of the model.
@@ -205,7 +213,9 @@ fn show(rounding: Option<&Rounding>, checks: &[Checked]) -> Result<()> {
 
 fn write_onnx(args: &ExportArgs, onnx: &Path, project: &Project, weights: &Weights, data: &ProjectData) -> Result<()> {
     let training = data.training(project, Vec::new());
-    let Measured { calibration, golden, ranges, rounding, .. } = measure(project, weights, &training)?;
+    let measured = measure(project, weights, &training)?;
+    within(&measured, project)?;
+    let Measured { calibration, golden, ranges, rounding, .. } = measured;
     let has = |output| args.outputs.contains(&output);
     ensure!(has(OutputName::Logits), "--outputs: expected logits among them");
     let export = &project.config().export;

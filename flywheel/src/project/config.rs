@@ -121,7 +121,8 @@ pub struct ExportConfig {
     /// How the model's file stores kernels: "f32" as trained, "f16" in half of the size, "int8" in a quarter, with a scale for
     /// each channel. It costs no speed.
     pub weights: Storage,
-    /// How the model computes: "f32", or "int8" with kernels and feature maps in 8 bits, whose ranges images of the pool choose.
+    /// How the model computes: "f32", or "int8" with kernels and feature maps in 8 bits, whose ranges images of the pool choose;
+    /// the first convolution and the classifier stay in 32, and `weights` says nothing then.
     /// tract then rounds to 8 bits and multiplies in 32, about as fast as without; engines with 8-bit arithmetic, such as ONNX
     /// Runtime's, gain by it.
     pub arithmetic: Arithmetic,
@@ -231,6 +232,10 @@ impl ProjectConfig {
         for (key, value) in fractions {
             ensure!((0.0..=1.0).contains(&value), "{key} = {value}: expected a number from 0 to 1");
         }
+        ensure!(
+            config.export.arithmetic == Arithmetic::F32 || config.export.weights != Storage::F16,
+            "export.weights = \"f16\": expected it left out beside arithmetic = \"int8\", which stores kernels in 8 bits"
+        );
         let channel = &config.store.channel;
         ensure!(
             models::sync::is_device_name(channel),
@@ -255,6 +260,7 @@ mod tests {
             ("[train]\nbatch = 30", "train.batch"),
             ("[gate]\nmargin = 2.0", "gate.margin"),
             ("[store]\nchannel = '../x'", "store.channel"),
+            ("[export]\narithmetic = 'int8'\nweights = 'f16'", "export.weights"),
         ] {
             let error = ProjectConfig::parse(&format!("{SMALLEST}{addition}")).err().map(|e| format!("{e:#}"));
             assert!(error.as_ref().is_some_and(|e| e.contains(said)), "{error:?} does not say {said:?}");

@@ -54,7 +54,7 @@ pub struct Measured {
 /// Measures a model on the test set and calibrates it, in the bits in which it will run.
 ///
 /// # Errors
-/// If the device that computes is not there, or fewer bits cost more accuracy than `export.max_loss`.
+/// If the device that computes is not there.
 pub fn measure(project: &Project, weights: &Weights, data: &TrainingData) -> Result<Measured> {
     let config = project.config();
     let candidate = Candidate::new(weights, &data.unlabeled, &config.export, config.train.device)?;
@@ -62,8 +62,7 @@ pub fn measure(project: &Project, weights: &Weights, data: &TrainingData) -> Res
     let test_logits = candidate.logits(test.0)?;
     let rounding = Rounding::is_asked_for(&config.export).then(|| {
         let before = Classifier::new(weights, config.train.device)?.logits(test.0);
-        let rounding = Rounding::of(weights, &candidate, &config.export, test, [&before, &test_logits])?;
-        rounding.within(config.export.max_loss)
+        Rounding::of(weights, &candidate, &config.export, test, [&before, &test_logits])
     });
     let unlabeled = candidate.logits(&data.unlabeled)?;
     let classes = weights.spec.labels.len();
@@ -72,26 +71,23 @@ pub fn measure(project: &Project, weights: &Weights, data: &TrainingData) -> Res
     Ok(Measured { test_logits, calibration, golden, ranges: candidate.ranges, rounding: rounding.transpose()? })
 }
 
-/// Golden vectors for a few of the images, whose class no tolerance can change.
+/// Golden vectors for a few of the images, whose class no tolerance can change if there are as many.
 fn golden(candidate: &Candidate, images: &[Pixels], arithmetic: Arithmetic) -> Result<Golden> {
-    let margin = |logits: &Vec<f32>| {
+    let logits = candidate.logits(images)?;
+    // How many times the tolerance the first class is ahead of the second, with room for a difference of either.
+    let lead = |logits: &Vec<f32>| {
         let mut sorted = logits.clone();
         sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-        f64::from(sorted[0] - sorted[1])
-    };
-    let bound = |logits: &Vec<f32>| {
         let largest = logits.iter().fold(1.0, |largest: f32, value| largest.max(value.abs()));
-        2.0 * arithmetic.tolerance().bound * f64::from(largest)
+        f64::from((sorted[0] - sorted[1]) / largest) / (2.0 * arithmetic.tolerance().bound)
     };
-    let logits = candidate.logits(images)?;
-    let clear: Vec<Pixels> = images
-        .iter()
-        .zip(&logits)
-        .filter(|(_, logits)| margin(logits) > bound(logits))
-        .map(|(image, _)| image.clone())
-        .collect();
-    // A network that has learned nothing tells no class from another.
-    let images = Golden::choose(if clear.is_empty() { images } else { &clear }, GOLDEN);
+    let mut leads: Vec<(f64, usize)> = logits.iter().map(lead).zip(0..).collect();
+    leads.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let clear = leads.iter().filter(|(lead, _)| *lead > 1.0).count();
+    let mut picked: Vec<usize> = leads.iter().take(clear.max(GOLDEN)).map(|(_, index)| *index).collect();
+    picked.sort_unstable();
+    let picked: Vec<Pixels> = picked.into_iter().map(|index| images[index].clone()).collect();
+    let images = Golden::choose(&picked, GOLDEN);
     Ok(Golden { logits: candidate.logits(&images)?, images })
 }
 
@@ -108,21 +104,22 @@ pub struct Exported {
     pub checks: Vec<Checked>,
 }
 
-/// Measures a model on the test set, calibrates it, and writes its bundle to `folder` once tract, and every other engine asked
-/// for, has reproduced the golden logits.
+/// Writes the bundle of a model that was measured to `folder`, once tract, and every other engine asked for, has reproduced the
+/// golden logits. In 8 bits these are tract's own: other engines can be proven by them, and tract only by the accuracy.
 ///
 /// # Errors
-/// Those of [`measure`], [`check`] and [`exporter::bundle`]; what is in `folder` is then left as it is.
+/// Those of [`check`] and [`exporter::bundle`]; what is in `folder` is then left as it is.
 pub fn export(
     project: &Project,
     weights: &Weights,
     data: &TrainingData,
+    measured: Measured,
     place: Place,
     folder: &Path,
     engines: &[EngineName],
 ) -> Result<Exported> {
     let config = project.config();
-    let Measured { test_logits, calibration, golden, ranges, rounding } = measure(project, weights, data)?;
+    let Measured { test_logits, calibration, golden, ranges, rounding } = measured;
     let classes = weights.spec.labels.len();
     let report_card = score::report_card(&test_logits, &data.test.labels, classes, weights.training);
     let key = project.signing_key()?;

@@ -23,6 +23,13 @@ pub struct Verdict {
     pub difference_at_least: Option<f64>,
 }
 
+impl Verdict {
+    /// A model that does not come to be compared.
+    pub fn refused(reason: String) -> Self {
+        Self { passed: false, reason, difference: None, difference_at_least: None }
+    }
+}
+
 /// Judges the first model of a project: it must be better than guessing.
 pub fn first(logits: &[Vec<f32>], labels: &[usize], classes: usize) -> Verdict {
     let correct = correct_ones(logits, labels).iter().filter(|c| **c).count();

@@ -5,6 +5,7 @@ pub mod check;
 pub mod export;
 pub mod gate;
 pub mod ingest;
+pub mod model;
 pub mod publish;
 pub mod relabel;
 pub mod rounding;

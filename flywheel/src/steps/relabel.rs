@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::Result;
 use models::{Calibration, Digest, Pixels, Prediction, Preprocessing, Sample};
 use serde::{Deserialize, Serialize};
-use trainer::Classifier;
+
+use super::model::DeviceModel;
 
 /// A sample with its image as an input and what the current model says of it.
 #[derive(Clone, Debug)]
@@ -38,19 +40,22 @@ pub struct Choice {
 }
 
 /// Predicts every sample anew. Images that cannot be read are counted and left out.
+///
+/// # Errors
+/// Those of [`DeviceModel::logits`].
 pub fn relabel(
-    classifier: &Classifier,
+    model: &DeviceModel,
     calibration: &Calibration,
     preprocessing: &Preprocessing,
     samples: Vec<Sample>,
-) -> (Vec<Relabeled>, usize) {
+) -> Result<(Vec<Relabeled>, usize)> {
     let count = samples.len();
     let decode = |sample: Sample| {
         let pixels = preprocessing.pixels(&sample.record.source, &sample.image).ok()?;
         Some((sample, pixels))
     };
     let (samples, images): (Vec<_>, Vec<_>) = samples.into_iter().filter_map(decode).unzip();
-    let logits = classifier.logits(&images);
+    let logits = model.logits(&images)?;
     let unreadable = count - images.len();
     let relabeled = samples
         .into_iter()
@@ -58,7 +63,7 @@ pub fn relabel(
         .zip(logits)
         .map(|((sample, pixels), logits)| Relabeled { sample, pixels, prediction: calibration.predict(&logits) })
         .collect();
-    (relabeled, unreadable)
+    Ok((relabeled, unreadable))
 }
 
 /// Chooses the samples to train on. The test set and what the workstation knows are given by [`Pixels::digest`], so that

@@ -7,16 +7,15 @@ use edge_runtime::{Engine, engine::Backend};
 use exporter::{Observations, OnnxOptions, RangeMethod, Ranges};
 use models::{
     Pixels, Weights,
-    bundle::Golden,
     calibration::argmax,
     preprocess::InputSpec,
     tolerance::max_abs_diff,
     weights::{Arithmetic, Storage},
 };
-use rayon::prelude::*;
 use serde::Serialize;
 use trainer::{Classifier, device::DeviceKind};
 
+use super::model::DeviceModel;
 use crate::project::ExportConfig;
 
 /// Images of the pool that ranges are observed on.
@@ -32,14 +31,7 @@ pub(super) struct Candidate {
     pub(super) ranges: Option<Ranges>,
     /// How its ranges were chosen.
     choice: Vec<RangeChoice>,
-    runner: Runner,
-}
-
-/// What computes its logits.
-enum Runner {
-    Trainer(Box<Classifier>),
-    /// The trainer knows no 8-bit arithmetic.
-    Engine(Engine),
+    model: DeviceModel,
 }
 
 /// One way to choose the ranges of a model in 8 bits.
@@ -62,9 +54,8 @@ impl Candidate {
     /// model in 32 bits says of these counts as true, so that the test set has no part in the choice.
     pub(super) fn new(weights: &Weights, pool: &[Pixels], config: &ExportConfig, device: DeviceKind) -> Result<Self> {
         if config.arithmetic == Arithmetic::F32 {
-            let runner =
-                Runner::Trainer(Box::new(Classifier::new(&exporter::rounded(weights, config.weights), device)?));
-            return Ok(Self { ranges: None, choice: Vec::new(), runner });
+            let model = DeviceModel::stored(weights, config.weights, device)?;
+            return Ok(Self { ranges: None, choice: Vec::new(), model });
         }
         ensure!(pool.len() > 1, "the pool holds {} images: expected 2 or more to choose 8-bit ranges by", pool.len());
         let [observed, compared] = [(0, OBSERVED), (1, COMPARED)].map(|(first, count)| spread(pool, first, count));
@@ -76,8 +67,8 @@ impl Candidate {
         let candidates = RangeMethod::ALL.map(|method| -> Result<Self> {
             let ranges = observations.ranges(method);
             let options = OnnxOptions { ranges: Some(ranges.clone()), ..options(config) };
-            let runner = Runner::Engine(engine(&exporter::to_onnx(weights, &options)?, weights, config)?);
-            let found = runner.logits(&compared)?;
+            let model = DeviceModel::Engine(engine(&exporter::to_onnx(weights, &options)?, weights, config)?);
+            let found = model.logits(&compared)?;
             let differences = expected.iter().zip(&found).map(|(expected, found)| max_abs_diff(expected, found));
             let choice = RangeChoice {
                 method: method.name(),
@@ -85,7 +76,7 @@ impl Candidate {
                 difference: differences.sum::<f64>() / compared.len() as f64,
                 chosen: false,
             };
-            Ok(Self { ranges: Some(ranges), choice: vec![choice], runner })
+            Ok(Self { ranges: Some(ranges), choice: vec![choice], model })
         });
         let mut candidates = candidates.into_iter().collect::<Result<Vec<_>>>()?;
         let rank = |a: &RangeChoice, b: &RangeChoice| {
@@ -100,18 +91,7 @@ impl Candidate {
 
     /// The logits of each image.
     pub(super) fn logits(&self, images: &[Pixels]) -> Result<Vec<Vec<f32>>> {
-        self.runner.logits(images)
-    }
-}
-
-impl Runner {
-    fn logits(&self, images: &[Pixels]) -> Result<Vec<Vec<f32>>> {
-        match self {
-            Self::Trainer(classifier) => Ok(classifier.logits(images)),
-            Self::Engine(engine) => {
-                Ok(images.par_iter().map(|image| engine.logits(image)).collect::<Result<_, _>>()?)
-            }
-        }
+        self.model.logits(images)
     }
 }
 
@@ -174,9 +154,10 @@ impl Rounding {
         })
     }
 
-    /// The same, unless it costs more than this fraction of the test set.
-    pub(super) fn within(self, max_loss: f64) -> Result<Self> {
-        let Self { accuracy_before, accuracy, .. } = self;
+    /// # Errors
+    /// If it costs more than this fraction of the test set.
+    pub fn within(&self, max_loss: f64) -> Result<()> {
+        let Self { accuracy_before, accuracy, .. } = *self;
         ensure!(
             accuracy_before - accuracy <= max_loss,
             "{} cost {:.2} points of accuracy ({:.2} to {:.2} %): expected at most export.max_loss, {:.2} points",
@@ -186,7 +167,7 @@ impl Rounding {
             100.0 * accuracy,
             100.0 * max_loss
         );
-        Ok(self)
+        Ok(())
     }
 
     /// What is in fewer bits.
@@ -236,8 +217,9 @@ fn agreement(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
 
 /// At most `count` of every second image from `first` on, spread evenly.
 fn spread(images: &[Pixels], first: usize, count: usize) -> Vec<Pixels> {
-    let half: Vec<Pixels> = images.iter().skip(first).step_by(2).cloned().collect();
-    Golden::choose(&half, count)
+    let half = images.len().saturating_sub(first).div_ceil(2);
+    let count = count.min(half);
+    (0..count).map(|i| images[first + 2 * (i * half / count)].clone()).collect()
 }
 
 #[cfg(test)]
@@ -258,7 +240,7 @@ mod tests {
             latency_ms: 1.0,
             ranges: Vec::new(),
         };
-        assert!(rounding.clone().within(0.012).is_ok());
+        assert!(rounding.within(0.012).is_ok());
         let said = rounding.within(0.01).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(said.contains("1.10 points") && said.contains("90.00 to 88.90 %"), "{said}");
     }

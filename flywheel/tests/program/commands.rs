@@ -5,8 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::flywheel::steps::model::DeviceModel;
 use models::durable;
 use serde_json::Value;
+use trainer::device::DeviceKind;
 
 use crate::{TestResult, fail, flywheel, images, succeed};
 
@@ -180,6 +182,27 @@ fn a_model_is_exported_in_fewer_bits_unless_that_costs_too_much() -> TestResult 
     assert!(exported["parity_max_abs_diff"].is_null(), "no trainer computes in 8 bits: {exported}");
     let line = succeed(folder, &["edge", "classify", "--bundle", "bundle-8", "--json", "images/left/00.png"])?;
     assert_eq!(serde_json::from_str::<Value>(&line)?["label"], "left", "{line}");
+
+    // What a round compares and relabels with is what devices run.
+    let path = folder.join("flywheel/runs/train/model.safetensors");
+    let mut weights = models::Weights::read(&path)?;
+    let bundle = models::Bundle::open(&folder.join("bundle-8"))?;
+    let golden = bundle.golden()?;
+    let model = DeviceModel::of(&bundle, &weights, DeviceKind::Cpu)?;
+    assert_eq!(model.logits(&golden.images)?, golden.logits);
+
+    // Kernels of a million: nothing changes in 32 bits, since batch norm takes the million away again, and 16 bits hold none.
+    let factors =
+        [("conv1.weight", 1e6), ("conv1.bias", 1e6), ("norm2.running_mean", 1e6), ("norm2.running_var", 1e12)];
+    for (name, factor) in factors {
+        let tensor = weights.tensors.get_mut(&format!("groups.0.blocks.0.{name}")).ok_or("no tensor")?;
+        tensor.iter_mut().for_each(|value| *value *= factor);
+    }
+    weights.write(&folder.join("large.safetensors"))?;
+    let text = config.replace("input = \"f32\"", "input = \"f32\"\nweights = \"f16\"");
+    durable::write(&folder.join("flywheel.toml"), text.as_bytes())?;
+    let refused = fail(folder, &["export", "--model", "large.safetensors", "--out", "bundle-16"])?;
+    assert!(refused.contains("export.max_loss") && !folder.join("bundle-16").exists(), "{refused}");
     Ok(())
 }
 

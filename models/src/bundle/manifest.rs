@@ -37,7 +37,7 @@ pub struct Manifest {
     /// How it stores kernels.
     pub weights: Storage,
     /// How it computes.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Arithmetic::is_f32")]
     pub arithmetic: Arithmetic,
     /// From logits to probabilities and pseudo-labels.
     pub calibration: Calibration,
