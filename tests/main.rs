@@ -6,6 +6,8 @@ mod fourier;
 mod interop;
 mod layering;
 mod parity;
+#[cfg(target_os = "linux")]
+mod power_cut;
 mod rust_interface;
 mod takeover;
 

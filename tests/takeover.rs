@@ -72,7 +72,7 @@ pub(crate) fn bundle(folder: &Path, sequence: u64, key: &PrivateKey) -> Result<B
     Ok(exporter::bundle(&folder.join(format!("bundle-{sequence}")), parts, load)?)
 }
 
-fn publish(remote: &Remote, bundle: &Bundle, damage: bool) -> TestResult {
+pub(crate) fn publish(remote: &Remote, bundle: &Bundle, damage: bool) -> TestResult {
     for name in bundle.file_names() {
         let mut bytes = fs::read(bundle.folder().join(name))?;
         if damage && name == models::bundle::MODEL {

@@ -1,9 +1,9 @@
 //! The loop of a device.
 //!
 //! # Crashes
-//! A sample is kept before its prediction is journaled. A crash between the two leads to the same image being
-//! classified again and perhaps being in two segments; whoever ingests segments knows samples by their digest and
-//! takes one. No image is lost, and the journal holds each once.
+//! A sample is kept before its prediction is journaled, and sealed after. A crash between the first two leads to the same
+//! image being classified again and its sample being written over: no image is lost, the journal holds each once, and each
+//! sample is in one segment.
 
 use std::{
     collections::BTreeSet,
@@ -294,16 +294,16 @@ impl<'a> Device<'a> {
             kept: kept.clone(),
         });
         (self.progress)(&Event::Classified { source, label, confidence, kept });
+        if self.store.is_full() {
+            self.seal_journaled();
+        }
     }
 
     /// Why the sample was kept; empty if the disk refused it.
     fn keep(&mut self, sample: Sample) -> Vec<models::Reason> {
         match self.store.keep(&sample) {
-            Ok(sealed) => {
+            Ok(()) => {
                 policy::count_kept(&sample.record.reasons, &mut self.counters);
-                if let Some(sealed) = sealed {
-                    (self.progress)(&Event::Sealed { segment: sealed.segment, samples: sealed.samples });
-                }
                 sample.record.reasons
             }
             Err(e) => {
@@ -321,8 +321,19 @@ impl<'a> Device<'a> {
         }
     }
 
+    /// Seals what is open, if all of it is journaled. After a crash some may not be: those images are found again at the source,
+    /// and would be kept once more if their samples were sealed by then.
+    fn seal_journaled(&mut self) {
+        match self.store.open_images() {
+            Ok(images) if images.iter().all(|image| self.journal.history().has_image(*image)) => self.seal(),
+            Ok(_) => {}
+            Err(e) => self.tell_trouble(&e),
+        }
+    }
+
+    /// Seals what is open, after what was journaled is on disk.
     fn seal(&mut self) {
-        match self.store.seal() {
+        match self.journal.flush().and_then(|()| self.store.seal()) {
             Ok(Some(sealed)) => {
                 (self.progress)(&Event::Sealed { segment: sealed.segment, samples: sealed.samples });
             }
@@ -351,7 +362,7 @@ impl<'a> Device<'a> {
         if let Err(e) = self.journal.flush() {
             self.tell_trouble(&e);
         }
-        self.seal();
+        self.seal_journaled();
         if let Err(e) = self.sync() {
             self.tell_trouble(&e);
         }

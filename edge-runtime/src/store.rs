@@ -8,8 +8,10 @@
 //! # Crashes
 //! Sealing writes the segment, makes it durable under its final name, renames `open/` away in one step, and only
 //! then deletes what was in it. The same samples make the same bytes. So a store that finds open samples when it
-//! starts seals them at once: if a crash had cut off a seal after its segment was written, the second seal makes
-//! the same file again, and every sample is in exactly one segment.
+//! starts can tell whether a crash had cut off a seal after its segment was written: then the segment that they make is
+//! there, and they go. Otherwise they stay open, where an image that is classified again, because the crash came before its
+//! prediction was journaled, takes its own place: every sample is in exactly one segment, as long as nothing is sealed that is
+//! not journaled.
 //!
 //! # Space
 //! Sealing needs as much free space as the open samples take. Until there is, they stay open, and what the disk
@@ -50,37 +52,38 @@ pub struct Store {
     limits: Limits,
     samples: usize,
     bytes: u64,
-    /// The last seal failed; [`Store::keep`] leaves the next one to [`Store::seal`].
+    /// The last seal failed.
     is_stuck: bool,
 }
 
 impl Store {
-    /// Opens or creates the store in `folder`: deletes what a crash left half-written, seals what was open.
+    /// Opens or creates the store in `folder`: deletes what a crash left half-written, and finishes a seal that it cut off.
     ///
     /// # Errors
-    /// [`crate::Error::Models`] with the path if a folder cannot be created, listed or cleaned. Open samples that
-    /// cannot be sealed now, as on a full disk, stay open with a warning.
+    /// [`crate::Error::Models`] with the path if a folder cannot be created, listed or cleaned.
     pub fn open(folder: &Path, limits: Limits) -> Result<Self> {
         let (open, sealed) = (folder.join("open"), folder.join("sealed"));
         durable::create_folders(&open)?;
         durable::create_folders(&sealed)?;
         for folder in [folder, &open, &sealed] {
-            delete_temporary(folder)?;
+            durable::delete_temporary(folder)?;
         }
         let mut store = Self { open, sealed, limits, samples: 0, bytes: 0, is_stuck: false };
         for file in list(&store.open)? {
             store.samples += 1;
             store.bytes += fs::metadata(&file).map_err(models::Error::io("read", &file))?.len();
         }
-        store.seal_or_warn();
+        if store.samples > 0 && store.path(segment_of(&store.read_open()?)?.0).exists() {
+            store.clear_open()?;
+        }
         Ok(store)
     }
 
-    /// Keeps a sample: when this returns, it survives a power cut. Returns the segment that it filled, if it did.
+    /// Keeps a sample: when this returns, it survives a power cut.
     ///
     /// # Errors
     /// [`crate::Error::Models`] with the path, as of a full or read-only disk; the sample is then not kept.
-    pub fn keep(&mut self, sample: &Sample) -> Result<Option<Sealed>> {
+    pub fn keep(&mut self, sample: &Sample) -> Result<()> {
         let path = self.open.join(file_name(sample.record.image));
         let is_new = !path.exists();
         durable::write_with(&path, |file| segment::write(file, [sample]))?;
@@ -88,18 +91,16 @@ impl Store {
             self.samples += 1;
             self.bytes += fs::metadata(&path).map_err(models::Error::io("read", &path))?.len();
         }
-        let full = self.samples >= self.limits.samples || self.bytes >= self.limits.bytes;
-        Ok(if full && !self.is_stuck { self.seal_or_warn() } else { None })
+        Ok(())
     }
 
-    fn seal_or_warn(&mut self) -> Option<Sealed> {
-        self.seal().unwrap_or_else(|e| {
-            tracing::warn!("{} samples stay open: {e}", self.samples);
-            None
-        })
+    /// Whether the open samples are as many as belong in a segment; after a seal that failed, another one has to come first.
+    pub fn is_full(&self) -> bool {
+        let is_enough = self.samples >= self.limits.samples || self.bytes >= self.limits.bytes;
+        is_enough && !self.is_stuck
     }
 
-    /// Seals all open samples into one segment; nothing if there are none.
+    /// Seals all open samples into one segment; nothing if there are none. Whatever is open must be journaled by now.
     ///
     /// # Errors
     /// [`crate::Error::Models`] with the path. No sample is lost: they stay open, or are in the segment already.
@@ -128,9 +129,7 @@ impl Store {
     }
 
     fn write_segment(&self, samples: &[Sample]) -> Result<Sealed> {
-        let mut bytes = Vec::new();
-        segment::write(&mut bytes, samples).map_err(models::Error::io("make a segment of", &self.open))?;
-        let segment = Digest::of(&bytes);
+        let (segment, bytes) = segment_of(samples)?;
         durable::write(&self.path(segment), &bytes)?;
         Ok(Sealed { segment, samples: samples.len() })
     }
@@ -154,13 +153,20 @@ impl Store {
         self.samples
     }
 
+    /// The images of the samples kept and not yet sealed, sorted.
+    ///
+    /// # Errors
+    /// [`crate::Error::Models`] if the folder cannot be listed.
+    pub fn open_images(&self) -> Result<Vec<Digest>> {
+        digests(&self.open)
+    }
+
     /// The sealed segments, sorted.
     ///
     /// # Errors
     /// [`crate::Error::Models`] if the folder cannot be listed.
     pub fn sealed(&self) -> Result<Vec<Digest>> {
-        let digest = |path: &PathBuf| path.file_stem()?.to_str()?.parse().ok();
-        Ok(list(&self.sealed)?.iter().filter_map(digest).collect())
+        digests(&self.sealed)
     }
 
     /// Path of a sealed segment.
@@ -177,8 +183,21 @@ impl Store {
     }
 }
 
+/// The segment that samples make: its digest and its bytes.
+fn segment_of(samples: &[Sample]) -> Result<(Digest, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    segment::write(&mut bytes, samples).map_err(models::Error::io("make", Path::new("a segment")))?;
+    Ok((Digest::of(&bytes), bytes))
+}
+
 fn file_name(digest: Digest) -> String {
     format!("{digest}.{}", segment::EXTENSION)
+}
+
+/// What the tar files of a folder are named by, sorted.
+fn digests(folder: &Path) -> Result<Vec<Digest>> {
+    let digest = |path: &PathBuf| path.file_stem()?.to_str()?.parse().ok();
+    Ok(list(folder)?.iter().filter_map(digest).collect())
 }
 
 /// The tar files of a folder, sorted.
@@ -188,19 +207,6 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     paths.retain(|path| path.extension().is_some_and(|e| e == segment::EXTENSION));
     paths.sort_unstable();
     Ok(paths)
-}
-
-/// Deletes what carries a temporary name: a writer was cut off.
-pub(crate) fn delete_temporary(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(models::Error::io("list", folder))? {
-        let entry = entry.map_err(models::Error::io("list", folder))?;
-        if entry.file_name().to_string_lossy().starts_with(durable::TEMPORARY_PREFIX) {
-            let path = entry.path();
-            let deleted = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            deleted.map_err(models::Error::io("delete", &path))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -243,15 +249,21 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let mut store = Store::open(folder.path(), LIMITS)?;
         for number in [1, 2, 3, 3] {
-            assert_eq!(store.keep(&sample(number))?, None);
+            store.keep(&sample(number))?;
+            assert!(!store.is_full());
         }
-        assert_eq!(store.keep(&sample(4))?.map(|s| s.samples), Some(4));
-        assert_eq!((store.open_samples(), store.sealed()?.len()), (0, 1));
+        store.keep(&sample(4))?;
+        assert!(store.is_full());
+        assert_eq!(store.seal()?.map(|s| s.samples), Some(4));
+        assert_eq!((store.open_samples(), store.sealed()?.len(), store.is_full()), (0, 1, false));
         assert_eq!(store.seal()?, None);
 
         let mut small = Store::open(folder.path(), Limits { samples: 100, bytes: 4000 })?;
-        assert_eq!(small.keep(&sample(5))?, None);
-        assert!(small.keep(&sample(6))?.is_some(), "two tars are more than 4000 bytes");
+        small.keep(&sample(5))?;
+        assert!(!small.is_full());
+        small.keep(&sample(6))?;
+        assert!(small.is_full(), "two tars are more than 4000 bytes");
+        small.seal()?;
         assert_eq!(sealed_numbers(&small)?, [1, 2, 3, 4, 5, 6]);
         small.release(small.sealed()?[0])?;
         assert_eq!(small.sealed()?.len(), 1);
@@ -291,11 +303,16 @@ mod tests {
             }
             crash(folder.path(), &store)?;
             let mut store = Store::open(folder.path(), LIMITS)?;
+            // The first was not journaled yet: it is classified again, unless it was sealed.
+            if store.open_samples() > 0 {
+                store.keep(&sample(1))?;
+            }
             store.keep(&sample(4))?;
             store.seal()?;
             assert_eq!(sealed_numbers(&store)?, [1, 2, 3, 4], "crash {when}");
             let litter = |path: &str| -> io::Result<usize> { Ok(fs::read_dir(folder.path().join(path))?.count()) };
-            assert_eq!((litter("")?, litter("open")?, litter("sealed")?), (2, 0, 2), "crash {when}");
+            let segments = store.sealed()?.len();
+            assert_eq!((litter("")?, litter("open")?, litter("sealed")?), (2, 0, segments), "crash {when}");
         }
         Ok(())
     }

@@ -114,6 +114,7 @@ mod tests {
         };
         let mut store = Store::open(folder, Limits { samples: 1, bytes: 1 << 20 })?;
         store.keep(&Sample { record, image: image.to_vec() })?;
+        store.seal()?;
         let segment = store.sealed()?[0];
         Ok((store, segment))
     }

@@ -6,16 +6,18 @@
 //! remembered in `current.json`, so that a device that restarts without a connection goes on with it. The one being tried is
 //! remembered in `trying.json`: a bundle with which the device went down twice is not tried a third time.
 
+mod download;
+
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use models::{
     Bundle, Digest, Manifest,
-    bundle::{Host, MANIFEST, MAX_MANIFEST, SIGNATURE},
+    bundle::{Host, MANIFEST, SIGNATURE},
     durable,
     signing::{MAX_SIGNATURE, RollbackOrder, TrustedKeys},
     sync::{self, ChannelPointer},
@@ -23,10 +25,10 @@ use models::{
 use semver::Version;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use self::download::{Broken, download, may_pass};
 use crate::{
     Classifier, EdgeConfig, Error, Result,
     engine::{Accelerator, Backend},
-    store::delete_temporary,
     sync::{Remote, pointer},
 };
 
@@ -39,21 +41,12 @@ pub struct Slots {
     terms: Terms,
     current: Option<Current>,
     is_serving: bool,
-    refused: BTreeMap<Digest, Refusal>,
+    /// What this device went down with or cannot run.
+    unfit: BTreeSet<Digest>,
+    fatal: Option<Digest>,
+    /// What did not arrive as it should, the last time.
+    broken: Option<Broken>,
 }
-
-/// A bundle that was not taken over.
-#[derive(Clone, Copy, Debug)]
-struct Refusal {
-    /// How often.
-    times: u32,
-    /// When it may be tried again; never, if this device cannot run it.
-    again: Option<Timestamp>,
-}
-
-/// Until a bundle that did not arrive as it should is fetched again, the first time and at most. Each time is twice as long as
-/// the one before.
-const WAIT: [SignedDuration; 2] = [SignedDuration::from_mins(1), SignedDuration::from_hours(1)];
 
 /// On which terms a device takes bundles over, and what runs them.
 #[derive(Clone, Debug, Default)]
@@ -171,8 +164,8 @@ impl Slots {
         let bundles = state.join("bundles");
         let [current_path, trying_path] = ["current.json", "trying.json"].map(|name| state.join(name));
         durable::create_folders(&bundles)?;
-        delete_temporary(state)?;
-        delete_temporary(&bundles)?;
+        durable::delete_temporary(state)?;
+        durable::delete_temporary(&bundles)?;
         let current: Option<Current> = read(&current_path)?;
         let trying: Option<Trying> = read(&trying_path)?;
         // Of what serves, only the mark was left behind: the trial went well.
@@ -180,14 +173,14 @@ impl Slots {
             let is_current = current.as_ref().is_some_and(|current| current.bundle == trying.bundle);
             trying.times >= TRIALS && !is_current
         };
-        let fatal = |trying: Trying| (trying.bundle, Refusal { times: trying.times, again: None });
-        let refused = trying.filter(is_fatal).map(fatal).into_iter().collect();
-        Ok(Self { bundles, current_path, trying_path, terms, current, is_serving: false, refused })
+        let fatal = trying.filter(is_fatal).map(|trying| trying.bundle);
+        let unfit = fatal.into_iter().collect();
+        Ok(Self { bundles, current_path, trying_path, terms, current, is_serving: false, unfit, fatal, broken: None })
     }
 
     /// The bundle that the device was trying whenever it went down, and which it does not try again.
     pub fn fatal(&self) -> Option<Digest> {
-        self.refused.keys().next().copied()
+        self.fatal
     }
 
     /// The bundle that served when the device stopped. If it does not open any more, there is a warning, and the
@@ -243,32 +236,26 @@ impl Slots {
         if !self.wants(&pointer, now, || self.order(remote))? {
             return Ok(Update::None);
         }
-        let bundle = pointer.bundle;
-        if let Err(e) = download(remote, &pointer, &self.slot(bundle), &self.terms, now) {
-            return self.refuse(bundle, e, |times| {
-                let wait = WAIT[0].saturating_mul(1 << times.min(10)).min(WAIT[1]);
-                Some(now.saturating_add(wait).unwrap_or(Timestamp::MAX))
-            });
+        let (bundle, slot) = (pointer.bundle, self.slot(pointer.bundle));
+        if let Err(why) = download(remote, &pointer, &slot, &self.terms, now) {
+            if may_pass(&why) {
+                return Err(why);
+            }
+            self.broken = Some(Broken::again(self.broken, bundle, now));
+            return Ok(Update::Refused { bundle, why });
         }
+        self.broken = None;
         match self.try_out(pointer) {
             Ok(classifier) => Ok(Update::Taken(Box::new(classifier))),
-            Err(e) => self.refuse(bundle, e, |_| None),
+            Err(why) if why.is_passing() => Err(why),
+            Err(why) => {
+                self.unfit.insert(bundle);
+                if slot.exists() {
+                    fs::remove_dir_all(&slot).map_err(models::Error::io("delete", &slot))?;
+                }
+                Ok(Update::Refused { bundle, why })
+            }
         }
-    }
-
-    /// Remembers that a bundle is not to be tried again before the time that `again` makes of how often that was so, unless the
-    /// cause passes.
-    fn refuse(&mut self, bundle: Digest, why: Error, again: impl Fn(u32) -> Option<Timestamp>) -> Result<Update> {
-        if why.is_passing() {
-            return Err(why);
-        }
-        let times = self.refused.get(&bundle).map_or(0, |refusal| refusal.times);
-        self.refused.insert(bundle, Refusal { times: times + 1, again: again(times) });
-        let slot = self.slot(bundle);
-        if slot.exists() {
-            fs::remove_dir_all(&slot).map_err(models::Error::io("delete", &slot))?;
-        }
-        Ok(Update::Refused { bundle, why })
     }
 
     /// Newer than all that served, or ordered; or just what serves, if it is lost.
@@ -278,8 +265,7 @@ impl Slots {
         now: Timestamp,
         order: impl FnOnce() -> Result<Option<RollbackOrder>>,
     ) -> Result<bool> {
-        let waits = |refusal: &Refusal| refusal.again.is_none_or(|again| now < again);
-        if self.refused.get(&pointer.bundle).is_some_and(waits) {
+        if self.unfit.contains(&pointer.bundle) || self.broken.is_some_and(|broken| broken.waits(pointer.bundle, now)) {
             return Ok(false);
         }
         match &self.current {
@@ -361,45 +347,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(models::Error::io("read", path)(e).into()),
     }
-}
-
-/// Brings a bundle's files into `slot`, once its manifest has proven whose it is and for whom; no file is larger or other
-/// than the manifest says.
-fn download(remote: &Remote, pointer: &ChannelPointer, slot: &Path, terms: &Terms, now: Timestamp) -> Result<()> {
-    let get = |file: &str, limit: u64| {
-        let name = sync::bundle_file(pointer.bundle, file);
-        Ok::<_, Error>((remote.get(&name, limit)?, name))
-    };
-    let needed = |file: &str, limit: u64| {
-        let (bytes, name) = get(file, limit)?;
-        let because = format!("a channel points to bundle {}", pointer.bundle.short());
-        bytes.map(|bytes| (PathBuf::from(&name), bytes)).ok_or(Error::Missing { name, because })
-    };
-    let promised = |path, expected, bytes: &[u8]| match Digest::of(bytes) {
-        found if found == expected => Ok(()),
-        found => Err(models::Error::DigestMismatch { path, expected, found }),
-    };
-    durable::write_folder(slot, |folder| {
-        let (path, manifest) = needed(MANIFEST, MAX_MANIFEST)?;
-        let parsed = Manifest::parse(&path.display().to_string(), &manifest);
-        promised(path, pointer.bundle, &manifest)?;
-        let parsed = parsed?;
-        if parsed.sequence != pointer.sequence {
-            let ChannelPointer { bundle, sequence: expected } = *pointer;
-            return Err(Error::Sequence { bundle, expected, found: parsed.sequence });
-        }
-        let (signature, _) = get(SIGNATURE, MAX_SIGNATURE)?;
-        terms.admit(&pointer.bundle.short(), &parsed, pointer.bundle, signature.as_deref(), now)?;
-        for (file, entry) in parsed.files {
-            let (path, bytes) = needed(&file, entry.bytes)?;
-            promised(path, entry.sha256, &bytes)?;
-            durable::write(&folder.join(file), &bytes)?;
-        }
-        if let Some(signature) = signature {
-            durable::write(&folder.join(SIGNATURE), &signature)?;
-        }
-        Ok(durable::write(&folder.join(MANIFEST), &manifest)?)
-    })
 }
 
 #[cfg(test)]

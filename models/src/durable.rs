@@ -123,6 +123,22 @@ pub fn remove(path: &Path) -> Result<()> {
     sync_folder(parent(path))
 }
 
+/// Deletes from a folder what carries a temporary name: a writer was cut off.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn delete_temporary(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let entry = entry.map_err(Error::io("list", folder))?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+            let path = entry.path();
+            let deleted = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            deleted.map_err(Error::io("delete", &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// Temporary files and folders with the usual permissions, less the process's umask: what is written may be shared.
 fn builder(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();

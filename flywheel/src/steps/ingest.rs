@@ -32,6 +32,9 @@ pub struct Ingested {
 /// If the remote or the disk fails. A segment that is not valid is no error.
 pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Ingested> {
     let mut ingested = Ingested::default();
+    for device in sorted_entries(&project.segments_folder())? {
+        durable::delete_temporary(&device)?;
+    }
     for name in remote.list(sync::SEGMENTS)? {
         let (device, digest) = match sync::parse_segment(&name) {
             Ok(parsed) => parsed,
