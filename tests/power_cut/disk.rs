@@ -230,10 +230,12 @@ fn remains(now: &[u8], synced: &[u8], end: End, rng: &mut SmallRng) -> Vec<u8> {
         whole.resize(now.len(), 0);
         whole
     };
+    // What was synced and not written over lasts.
+    let same = now.iter().zip(synced).take_while(|(now, synced)| now == synced).count();
     match (end, rng.random_range(0..3)) {
         (End::Kill, _) | (End::Torn, 0) => now.to_vec(),
         (End::Lost, _) | (End::Torn, 1) => synced.to_vec(),
         (End::Names, _) => zeros(synced.to_vec()),
-        (End::Torn, _) => zeros(now[..rng.random_range(0..=now.len())].to_vec()),
+        (End::Torn, _) => zeros(now[..rng.random_range(same..=now.len())].to_vec()),
     }
 }
