@@ -11,9 +11,9 @@ use std::{
 };
 
 use edge_runtime::{Engine, engine::Backend};
-use exporter::{Batch, Observations, OnnxOptions, RangeMethod};
+use exporter::{Batch, OnnxOptions, RangeMethod};
 use models::{
-    Bundle, Pixels, Preprocessing, Weights,
+    Bundle, Preprocessing, Weights,
     bundle::Golden,
     preprocess::{Color, InputLayout, InputSpec},
     signing::{PrivateKey, TrustedKeys},
@@ -24,7 +24,7 @@ use trainer::{Classifier, config::NetworkConfig, device::DeviceKind};
 
 use crate::{
     TestResult,
-    parity::{noise, trained},
+    parity::{noise, observations, trained},
     takeover,
 };
 
@@ -50,7 +50,7 @@ fn onnx_accepts_our_models_and_onnx_runtime_computes_the_trainers_logits() -> Te
     ] {
         let preprocessing = Preprocessing { color, height: side, width: side };
         let weights = trained(network, preprocessing.clone(), 1)?;
-        let int8 = eight_bits(&weights, &noise(&preprocessing, 6))?;
+        let int8 = observations(&weights, InputLayout::F32, &noise(&preprocessing, 6))?;
         for (input, storage, ranges, probs, embedding) in [
             (InputLayout::F32, Storage::F32, None, None, false),
             (InputLayout::F32, Storage::Int8, None, None, false),
@@ -76,7 +76,8 @@ fn onnx_accepts_our_models_and_onnx_runtime_computes_the_trainers_logits() -> Te
                 }
                 Arithmetic::Int8 => {
                     let options = OnnxOptions { batch: Batch::Fixed(1), ..options.clone() };
-                    let engine = engine(&exporter::to_onnx(&weights, &options)?, &weights)?;
+                    let input = InputSpec { layout: input, shape: weights.spec.network.input };
+                    let engine = Engine::from_bytes(&exporter::to_onnx(&weights, &options)?, input, Backend::Tract)?;
                     let logits = images.iter().map(|image| engine.logits(image)).collect::<Result<_, _>>()?;
                     Golden { images, logits }
                 }
@@ -100,18 +101,6 @@ fn onnx_accepts_our_models_and_onnx_runtime_computes_the_trainers_logits() -> Te
         }
     }
     succeed(python(&["interop/check_onnx.py", &folder.path().to_string_lossy()])?)
-}
-
-fn engine(onnx: &[u8], weights: &Weights) -> edge_runtime::Result<Engine> {
-    let input = InputSpec { layout: InputLayout::F32, shape: weights.spec.network.input };
-    Engine::from_bytes(onnx, input, Backend::Tract)
-}
-
-fn eight_bits(weights: &Weights, images: &[Pixels]) -> exporter::Result<Observations> {
-    Observations::of(weights, InputLayout::F32, images, |onnx| {
-        let engine = engine(onnx, weights)?;
-        Ok::<_, edge_runtime::Error>(move |image: &Pixels| engine.logits(image))
-    })
 }
 
 fn convolutions(weights: &Weights) -> usize {

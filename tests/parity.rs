@@ -105,6 +105,19 @@ fn engines_compute_the_trainers_logits_for_every_shape_of_network() -> TestResul
     Ok(())
 }
 
+/// What tract shows of a network's feature maps.
+pub(crate) fn observations(
+    weights: &Weights,
+    layout: InputLayout,
+    images: &[Pixels],
+) -> exporter::Result<Observations> {
+    Observations::of(weights, layout, images, |onnx| {
+        let input = InputSpec { layout, shape: weights.spec.network.input };
+        let engine = Engine::from_bytes(onnx, input, Backend::Tract)?;
+        Ok::<_, edge_runtime::Error>(move |image: &Pixels| engine.logits(image))
+    })
+}
+
 /// Nobody but engines computes in 8 bits: they have to agree with each other, and nearly with the model in 32 bits.
 #[test]
 fn engines_agree_on_8_bits_and_stay_close_to_32() -> TestResult {
@@ -118,11 +131,7 @@ fn engines_agree_on_8_bits_and_stay_close_to_32() -> TestResult {
         let weights = trained(network, preprocessing.clone(), 1)?;
         let images = noise(&preprocessing, 8);
         let input = InputSpec { layout: InputLayout::Rgb8, shape: weights.spec.network.input };
-        let load = |onnx: &[u8], backend| -> edge_runtime::Result<_> {
-            let engine = Engine::from_bytes(onnx, input, backend)?;
-            Ok(move |image: &Pixels| engine.logits(image))
-        };
-        let observations = Observations::of(&weights, input.layout, &images, |onnx| load(onnx, Backend::Tract))?;
+        let observations = observations(&weights, input.layout, &images)?;
         let trained = Classifier::new(&weights, DeviceKind::Cpu)?.logits(&images);
         for method in RangeMethod::ALL {
             let ranges = Some(observations.ranges(method));
@@ -131,8 +140,8 @@ fn engines_agree_on_8_bits_and_stay_close_to_32() -> TestResult {
             let plain = exporter::to_onnx(&weights, &OnnxOptions { ranges: None, ..options })?;
             assert!(onnx.len() < plain.len() * 2 / 5, "{} of {} bytes", onnx.len(), plain.len());
             let logits = |backend| -> Result<Vec<_>, Box<dyn std::error::Error>> {
-                let mut run = load(&onnx, backend)?;
-                Ok(images.iter().map(&mut run).collect::<Result<Vec<_>, _>>()?)
+                let engine = Engine::from_bytes(&onnx, input, backend)?;
+                Ok(images.iter().map(|image| engine.logits(image)).collect::<Result<Vec<_>, _>>()?)
             };
             let ours = logits(Backend::Tract)?;
             let spread = trained.concat().iter().fold(0.0, |spread: f32, value| spread.max(value.abs()));
@@ -141,7 +150,6 @@ fn engines_agree_on_8_bits_and_stay_close_to_32() -> TestResult {
             if let Some(library) = &library {
                 let theirs = logits(Backend::onnxruntime(library))?;
                 let off = max_abs_diff(&ours.concat(), &theirs.concat());
-                println!("{network:?} {method:?}: {off} of {spread}");
                 assert!(off <= Arithmetic::Int8.tolerance().bound, "{network:?}, {method:?}: {off}");
             }
         }

@@ -6,7 +6,7 @@
 //! bundle. At its end every sample must be with the workstation exactly once, and the new bundle must serve.
 //!
 //! These need Linux and the right to mount a FUSE file system. `FLYWHEEL_POWER_CUTS=1` stops at every change in every way, and
-//! takes a quarter of an hour; otherwise every 13th of these stops is tried.
+//! takes some minutes; otherwise every 13th of these stops is tried.
 
 mod disk;
 mod mount;
@@ -43,7 +43,7 @@ use self::{
 use crate::{
     TestResult,
     parity::noise,
-    takeover::{bundle, preprocessing, publish},
+    takeover::{bundle, device_config, preprocessing, publish},
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -209,28 +209,13 @@ fn run(program: &Path, step: Step, root: &Path, shared: &Shared) -> Result<(Vec<
 fn process() -> TestResult {
     let Ok(task) = env::var(PROCESS) else { return Ok(()) };
     let (step, root) = task.split_once(' ').ok_or("expected a step and a folder")?;
-    let path = |name: &str| Path::new(root).join(name);
+    let root = Path::new(root);
     if step == "Intake" {
-        let project = Project::open(&path("hub/flywheel.toml"))?;
+        let project = Project::open(&root.join("hub/flywheel.toml"))?;
         let ingested = ingest(&project, &Remote::folder(&project.remote_folder())?, Timestamp::UNIX_EPOCH)?;
         return if ingested.refused.is_empty() { Ok(()) } else { Err(format!("{ingested:?}").into()) };
     }
-    let config = EdgeConfig {
-        device: "cam-1".into(),
-        source: path("source"),
-        state: path("state"),
-        remote: path("remote"),
-        channel: "stable".into(),
-        trusted_keys: vec![path("trusted.pem")],
-        target: None,
-        onnxruntime: None,
-        accelerators: Vec::new(),
-        poll_seconds: 0.01,
-        seal_after_samples: 4,
-        seal_after_mebibytes: 1,
-        audit_seed: Some(1),
-        bundle: None,
-    };
+    let config = EdgeConfig { poll_seconds: 0.01, seal_after_samples: 4, ..device_config(root) };
     device::run(&config, device::Mode::Once, &AtomicBool::new(false), &mut |event| {
         println!("{}", serde_json::to_string(event).unwrap_or_default());
     })?;

@@ -72,6 +72,26 @@ pub(crate) fn bundle(folder: &Path, sequence: u64, key: &PrivateKey) -> Result<B
     Ok(exporter::bundle(&folder.join(format!("bundle-{sequence}")), parts, load)?)
 }
 
+/// A device whose folders are all below one.
+pub(crate) fn device_config(root: &Path) -> EdgeConfig {
+    EdgeConfig {
+        device: "cam-1".into(),
+        source: root.join("source"),
+        state: root.join("state"),
+        remote: root.join("remote"),
+        channel: "stable".into(),
+        trusted_keys: vec![root.join("trusted.pem")],
+        target: None,
+        onnxruntime: None,
+        accelerators: Vec::new(),
+        poll_seconds: 0.05,
+        seal_after_samples: 100,
+        seal_after_mebibytes: 1,
+        audit_seed: Some(1),
+        bundle: None,
+    }
+}
+
 pub(crate) fn publish(remote: &Remote, bundle: &Bundle, damage: bool) -> TestResult {
     for name in bundle.file_names() {
         let mut bytes = fs::read(bundle.folder().join(name))?;
@@ -93,22 +113,7 @@ fn a_running_device_takes_good_bundles_over_and_refuses_damaged_ones() -> TestRe
         durable::create_folders(&path(name))?;
     }
     let remote = Remote::folder(&path("remote"))?;
-    let config = EdgeConfig {
-        device: "cam-1".into(),
-        source: path("source"),
-        state: path("state"),
-        remote: path("remote"),
-        channel: "stable".into(),
-        trusted_keys: vec![path("trusted.pem")],
-        target: None,
-        onnxruntime: None,
-        accelerators: Vec::new(),
-        poll_seconds: 0.05,
-        seal_after_samples: 100,
-        seal_after_mebibytes: 1,
-        audit_seed: Some(1),
-        bundle: None,
-    };
+    let config = device_config(folder.path());
     let key = PrivateKey::from_secret([7; 32]).ok_or("no key")?;
     durable::write(&path("trusted.pem"), key.public().to_pem().as_bytes())?;
     let bundles = [bundle(folder.path(), 1, &key)?, bundle(folder.path(), 2, &key)?, bundle(folder.path(), 3, &key)?];

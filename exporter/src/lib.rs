@@ -35,7 +35,7 @@
 //! | [`to_onnx()`] | weights to the bytes of an ONNX model, with [`OnnxOptions`] |
 //! | [`rounded()`] | the network that a model with kernels in fewer bits is |
 //! | [`Observations`] | the ranges of a model that computes in 8 bits |
-//! | [`parity()`] | golden images through an engine, compared with the trainer's logits |
+//! | [`parity()`] | golden images through an engine, compared with the golden logits |
 //! | [`bundle()`] | both, and only then the bundle's folder |
 
 mod bundle;

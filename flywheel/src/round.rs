@@ -141,9 +141,10 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let parent = current.as_ref().map(|current| current.bundle.digest());
     let place = Place { sequence: u64::from(round), parent, created: inputs.began };
     let measured = measure(project, &weights, &training)?;
-    let Exported { bundle, test_logits, rounding, .. } =
+    let affordable = measured.within(config.export.max_loss);
+    let Exported { bundle, test_logits, .. } =
         export(project, &weights, &training, measured, place, &project.bundle_folder(round), &[])?;
-    let verdict = match rounding.map_or(Ok(()), |rounding| rounding.within(config.export.max_loss)) {
+    let verdict = match affordable {
         Ok(()) => judge(project, current.as_ref(), &test_logits, &training.test)?,
         Err(e) => Verdict::refused(e.to_string()),
     };

@@ -27,10 +27,8 @@ pub(super) fn observe(graph: &mut GraphProto) -> Vec<(String, usize)> {
     let places = Places::of(&graph.node);
     let lengths = lengths(graph);
     let places: Vec<_> = places.all().map(|name| (name.clone(), lengths[name])).collect();
-    let nodes = std::mem::take(&mut graph.node);
     graph.output.clear();
     let mut builder = GraphBuilder::resume(std::mem::take(graph));
-    nodes.into_iter().for_each(|node| builder.push(node));
     let flat: Vec<String> = places.iter().map(|(name, _)| format!("{name}.flat")).collect();
     for (flat, (name, _)) in flat.iter().zip(&places) {
         builder.node(flat, "Flatten", &[], std::slice::from_ref(name), vec![int("axis", 1)]);

@@ -31,12 +31,12 @@ use crate::{
 #[command(after_help = "\
 A bundle holds the network as ONNX, golden vectors, a report card and a manifest with labels, preprocessing, calibration \
 and collection policy, all signed by the key that export.signing_key names. It is written only once tract has reproduced \
-the trainer's logits. Rounds export by themselves; this is for a model trained by `flywheel train`.
+the trainer's logits; a model in 8 bits, which the trainer cannot compute, once it is as accurate as export.max_loss wants. Rounds export by themselves; this is for a model trained by `flywheel train`.
 
 With --onnx it writes a model for other programs instead: for any batch, with the preprocessing inside, with calibrated \
 probabilities and the pooled features as further outputs.
 
---check runs the golden vectors through engines and prints the largest difference from the trainer's logits. ONNX Runtime \
+--check runs the golden vectors through engines and prints the largest difference from their logits. ONNX Runtime \
 is loaded from ORT_DYLIB_PATH, or from the Python environment that is active, where `pip install onnxruntime` brings it.
 
 Examples:
@@ -151,7 +151,7 @@ fn write_bundle(args: &ExportArgs, project: &Project, weights: &Weights, data: &
     let data = data.training(project, Vec::new());
     let place = Place { sequence: args.sequence, parent: None, created: Timestamp::now() };
     let measured = measure(project, weights, &data)?;
-    within(&measured, project)?;
+    measured.within(project.config().export.max_loss)?;
     let exported = export(project, weights, &data, measured, place, &args.out, &args.check)?;
     let Exported { bundle, rounding, checks, .. } = exported;
     let card = bundle.report_card()?;
@@ -178,11 +178,6 @@ fn write_bundle(args: &ExportArgs, project: &Project, weights: &Weights, data: &
         parity.unwrap_or_default()
     ))?;
     show(output.rounding.as_ref(), &output.checks)
-}
-
-fn within(measured: &Measured, project: &Project) -> Result<()> {
-    let max_loss = project.config().export.max_loss;
-    measured.rounding.as_ref().map_or(Ok(()), |rounding| rounding.within(max_loss))
 }
 
 /// What fewer bits cost, and what engines made of the model.
@@ -214,7 +209,7 @@ fn show(rounding: Option<&Rounding>, checks: &[Checked]) -> Result<()> {
 fn write_onnx(args: &ExportArgs, onnx: &Path, project: &Project, weights: &Weights, data: &ProjectData) -> Result<()> {
     let training = data.training(project, Vec::new());
     let measured = measure(project, weights, &training)?;
-    within(&measured, project)?;
+    measured.within(project.config().export.max_loss)?;
     let Measured { calibration, golden, ranges, rounding, .. } = measured;
     let has = |output| args.outputs.contains(&output);
     ensure!(has(OutputName::Logits), "--outputs: expected logits among them");

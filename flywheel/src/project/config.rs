@@ -126,7 +126,7 @@ pub struct ExportConfig {
     /// tract then rounds to 8 bits and multiplies in 32, about as fast as without; engines with 8-bit arithmetic, such as ONNX
     /// Runtime's, gain by it.
     pub arithmetic: Arithmetic,
-    /// Fraction of the test set that rounding to fewer bits may cost: a model that loses more is not exported.
+    /// Fraction of the test set that rounding to fewer bits may cost: a model that loses more does not go out.
     pub max_loss: f64,
     /// Kinds of devices that bundles are for, as their configuration's `target` names them. None: all.
     pub targets: Vec<String>,

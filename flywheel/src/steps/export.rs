@@ -24,6 +24,8 @@ use crate::project::Project;
 
 /// Golden vectors in a bundle.
 const GOLDEN: usize = 16;
+/// Images among which they are chosen.
+const LOOKED_AT: usize = 256;
 
 /// Where a bundle stands among the others of its project.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,16 @@ pub struct Measured {
     pub rounding: Option<Rounding>,
 }
 
+impl Measured {
+    /// Proves that fewer bits, if there are fewer, cost at most this fraction of the test set.
+    ///
+    /// # Errors
+    /// As [`Rounding::within`].
+    pub fn within(&self, max_loss: f64) -> Result<()> {
+        self.rounding.as_ref().map_or(Ok(()), |rounding| rounding.within(max_loss))
+    }
+}
+
 /// Measures a model on the test set and calibrates it, in the bits in which it will run.
 ///
 /// # Errors
@@ -73,7 +85,8 @@ pub fn measure(project: &Project, weights: &Weights, data: &TrainingData) -> Res
 
 /// Golden vectors for a few of the images, whose class no tolerance can change if there are as many.
 fn golden(candidate: &Candidate, images: &[Pixels], arithmetic: Arithmetic) -> Result<Golden> {
-    let logits = candidate.logits(images)?;
+    let images = Golden::choose(images, LOOKED_AT);
+    let logits = candidate.logits(&images)?;
     // How many times the tolerance the first class is ahead of the second, with room for a difference of either.
     let lead = |logits: &Vec<f32>| {
         let mut sorted = logits.clone();
@@ -86,9 +99,9 @@ fn golden(candidate: &Candidate, images: &[Pixels], arithmetic: Arithmetic) -> R
     let clear = leads.iter().filter(|(lead, _)| *lead > 1.0).count();
     let mut picked: Vec<usize> = leads.iter().take(clear.max(GOLDEN)).map(|(_, index)| *index).collect();
     picked.sort_unstable();
-    let picked: Vec<Pixels> = picked.into_iter().map(|index| images[index].clone()).collect();
-    let images = Golden::choose(&picked, GOLDEN);
-    Ok(Golden { logits: candidate.logits(&images)?, images })
+    let picked = Golden::choose(&picked, GOLDEN);
+    let (images, logits) = picked.into_iter().map(|index| (images[index].clone(), logits[index].clone())).unzip();
+    Ok(Golden { images, logits })
 }
 
 /// A bundle, and what its model says of the test set.

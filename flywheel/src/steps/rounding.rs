@@ -7,6 +7,7 @@ use edge_runtime::{Engine, engine::Backend};
 use exporter::{Observations, OnnxOptions, RangeMethod, Ranges};
 use models::{
     Pixels, Weights,
+    bundle::Golden,
     calibration::argmax,
     preprocess::InputSpec,
     tolerance::max_abs_diff,
@@ -154,8 +155,10 @@ impl Rounding {
         })
     }
 
+    /// Proves that it costs at most this fraction of the test set.
+    ///
     /// # Errors
-    /// If it costs more than this fraction of the test set.
+    /// Otherwise, with what it costs.
     pub fn within(&self, max_loss: f64) -> Result<()> {
         let Self { accuracy_before, accuracy, .. } = *self;
         ensure!(
@@ -217,9 +220,8 @@ fn agreement(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
 
 /// At most `count` of every second image from `first` on, spread evenly.
 fn spread(images: &[Pixels], first: usize, count: usize) -> Vec<Pixels> {
-    let half = images.len().saturating_sub(first).div_ceil(2);
-    let count = count.min(half);
-    (0..count).map(|i| images[first + 2 * (i * half / count)].clone()).collect()
+    let half: Vec<&Pixels> = images.iter().skip(first).step_by(2).collect();
+    Golden::choose(&half, count).into_iter().cloned().collect()
 }
 
 #[cfg(test)]

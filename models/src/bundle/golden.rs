@@ -36,10 +36,10 @@ pub struct Disagreement {
 }
 
 impl Golden {
-    /// At most `count` images, spread evenly.
-    pub fn choose(images: &[Pixels], count: usize) -> Vec<Pixels> {
-        let count = count.min(images.len());
-        (0..count).map(|i| images[i * images.len() / count].clone()).collect()
+    /// At most `count` of the items, spread evenly.
+    pub fn choose<T: Clone>(items: &[T], count: usize) -> Vec<T> {
+        let count = count.min(items.len());
+        (0..count).map(|i| items[i * items.len() / count].clone()).collect()
     }
 
     /// Channels, height and width of an image, and logits of each; zeros if there are none.

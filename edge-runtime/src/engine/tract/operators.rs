@@ -60,11 +60,7 @@ impl EvalOp for AffineOp {
     op_out_of_plan!();
 
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let mut y = Tensor::zero::<f32>(inputs[0].shape())?;
-        let mut view = y.to_plain_array_view_mut::<f32>()?;
-        let x = inputs[0].to_plain_array_view::<f32>()?;
-        self.0.run(numbers(&x)?, view.as_slice_mut().context(ORDER)?);
-        Ok(tvec!(y.into()))
+        in_shape(&inputs[0], |x, y| self.0.run(x, y))
     }
 }
 
@@ -95,11 +91,7 @@ impl EvalOp for RoundingOp {
     op_out_of_plan!();
 
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let mut y = Tensor::zero::<f32>(inputs[0].shape())?;
-        let mut view = y.to_plain_array_view_mut::<f32>()?;
-        let x = inputs[0].to_plain_array_view::<f32>()?;
-        self.0.run(numbers(&x)?, view.as_slice_mut().context(ORDER)?);
-        Ok(tvec!(y.into()))
+        in_shape(&inputs[0], |x, y| self.0.run(x, y))
     }
 }
 
@@ -109,6 +101,15 @@ impl TypedOp for RoundingOp {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         Ok(tvec!(inputs[0].without_value()))
     }
+}
+
+/// What `run` makes of the numbers of a tensor, in the same shape.
+fn in_shape(x: &Tensor, run: impl FnOnce(&[f32], &mut [f32])) -> TractResult<TVec<TValue>> {
+    let mut y = Tensor::zero::<f32>(x.shape())?;
+    let mut view = y.to_plain_array_view_mut::<f32>()?;
+    let x = x.to_plain_array_view::<f32>()?;
+    run(numbers(&x)?, view.as_slice_mut().context(ORDER)?);
+    Ok(tvec!(y.into()))
 }
 
 const ORDER: &str = "a tensor is not in the order of its shape";
