@@ -89,7 +89,8 @@ impl Setting {
         }
         let key = PrivateKey::from_secret([7; 32]).ok_or("no key")?;
         fs::write(first.join("trusted.pem"), key.public().to_pem())?;
-        let config = "[data]\nlabeled = 'x'\n[preprocessing]\ncolor = 'gray'\nheight = 8\nwidth = 8\n[store]\nremote = '../remote'\n";
+        fs::write(first.join("hub/signing.pem"), key.to_pem())?;
+        let config = "[data]\nlabeled = 'x'\n[preprocessing]\ncolor = 'gray'\nheight = 8\nwidth = 8\n[store]\nremote = '../remote'\n[export]\nsigning_key = 'signing.pem'\n";
         fs::write(first.join("hub/flywheel.toml"), config)?;
         for (i, image) in noise(&preprocessing(), IMAGES[0] + IMAGES[1]).iter().enumerate() {
             let place = if i < IMAGES[0] { &first } else { &second };

@@ -54,7 +54,7 @@ pub(crate) fn bundle(folder: &Path, sequence: u64, key: &PrivateKey) -> Result<B
         ranges: None,
         golden: &golden,
         calibration: Calibration { temperature: 1.0, thresholds: vec![2.0; 3] },
-        collection: CollectionPolicy { confident_per_class: 10, audit_probability: 1.0 },
+        collection: CollectionPolicy { confident_per_class: 10, audit_probability: 1.0, ..CollectionPolicy::default() },
         report_card,
         sequence,
         parent: None,
@@ -74,21 +74,13 @@ pub(crate) fn bundle(folder: &Path, sequence: u64, key: &PrivateKey) -> Result<B
 
 /// A device whose folders are all below one.
 pub(crate) fn device_config(root: &Path) -> EdgeConfig {
+    let folder = |name: &str| root.join(name);
     EdgeConfig {
-        device: "cam-1".into(),
-        source: root.join("source"),
-        state: root.join("state"),
-        remote: root.join("remote"),
-        channel: "stable".into(),
-        trusted_keys: vec![root.join("trusted.pem")],
-        target: None,
-        onnxruntime: None,
-        accelerators: Vec::new(),
+        trusted_keys: vec![folder("trusted.pem")],
         poll_seconds: 0.05,
-        seal_after_samples: 100,
-        seal_after_mebibytes: 1,
+        seal_after_seconds: 0.1,
         audit_seed: Some(1),
-        bundle: None,
+        ..EdgeConfig::new("cam-1", folder("source"), folder("state"), folder("remote"))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use models::{Bundle, Digest, Manifest, Prediction, bundle::Golden};
+use models::{Bundle, Digest, Manifest, Pixels, Prediction, bundle::Golden};
 
 use crate::{Engine, Error, Result, engine::Backend};
 
@@ -49,12 +49,29 @@ impl Classifier {
     /// # Errors
     /// [`Error::Models`] for what is no whole, readable image, [`Error::NotFinite`] if the network has no answer to it.
     pub fn classify(&self, name: &str, image: &[u8]) -> Result<Prediction> {
-        let manifest = self.manifest();
-        let logits = self.engine.logits(&manifest.preprocessing.pixels(name, image)?)?;
+        self.predict(name, &self.manifest().preprocessing.pixels(name, image)?)
+    }
+
+    /// Classifies an image that has been preprocessed; `name` is only for errors.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if the network has no answer to it.
+    pub fn predict(&self, name: &str, pixels: &Pixels) -> Result<Prediction> {
+        let logits = self.engine.logits(pixels)?;
         if logits.iter().any(|z| !z.is_finite()) {
             return Err(Error::NotFinite { image: name.to_owned(), logits });
         }
-        Ok(manifest.calibration.predict(&logits))
+        Ok(self.manifest().calibration.predict(&logits))
+    }
+
+    /// Whether an image, moved by a sixteenth of its size to the left, the right, up and down, is given the same class: by the
+    /// first `views` of these.
+    pub fn views_agree(&self, pixels: &Pixels, class: usize, views: usize) -> bool {
+        let [right, down] = [pixels.width, pixels.height].map(|size| (size / 16).max(1) as isize);
+        let moves = [(-right, 0), (right, 0), (0, -down), (0, down)];
+        moves.iter().take(views).all(|&(right, down)| {
+            self.predict("a view", &pixels.moved(right, down)).is_ok_and(|prediction| prediction.class == class)
+        })
     }
 
     /// The bundle.
@@ -111,6 +128,27 @@ mod tests {
             assert_eq!(found.class, expected.class);
             assert!(CROSS_ENGINE.same(found.confidence, expected.confidence), "{found:?} instead of {expected:?}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn views_agree_if_a_shift_changes_nothing() -> TestResult {
+        let folder = tempfile::tempdir()?;
+        fixture::bundle(&folder.path().join("b"), |_, _| {})?;
+        let classifier = Classifier::open(&folder.path().join("b"))?;
+        let mut outcomes = [0; 2];
+        for case in fixture::cases() {
+            let pixels = case.pixels();
+            let class = classifier.predict("case", &pixels)?.class;
+            let moved = |right, down| classifier.predict("moved", &pixels.moved(right, down)).map(|p| p.class);
+            let expected = [moved(-1, 0)?, moved(1, 0)?, moved(0, -1)?, moved(0, 1)?];
+            for views in 0..=4 {
+                let agree = classifier.views_agree(&pixels, class, views);
+                assert_eq!(agree, expected.iter().take(views).all(|other| *other == class), "{expected:?}");
+                outcomes[usize::from(agree)] += 1;
+            }
+        }
+        assert!(outcomes[0] > 0 && outcomes[1] > 0, "{outcomes:?}");
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use models::sync::is_device_name;
+use models::{collection::Budget, sync::is_device_name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +26,8 @@ pub struct EdgeConfig {
     /// Channel whose bundle the device runs.
     #[serde(default = "channel")]
     pub channel: String,
-    /// Files of the public keys of which one must have signed a bundle: one, or two while keys are changed. None: bundles are
-    /// taken over unsigned, from whoever can write to the remote.
+    /// Files of the public keys of which one must have signed a bundle or a receipt: one, or two while keys are changed. None:
+    /// both are taken unsigned, from whoever can write to the remote.
     #[serde(default)]
     pub trusted_keys: Vec<PathBuf>,
     /// Kind of the device, for bundles that are only for some.
@@ -43,12 +43,26 @@ pub struct EdgeConfig {
     /// Seconds between two looks at the source and the remote while nothing is new.
     #[serde(default = "poll_seconds")]
     pub poll_seconds: f64,
-    /// Kept samples after which a segment is sealed. A segment is also sealed whenever the source has nothing new.
+    /// Kept samples after which a segment is sealed, if there is somebody to send it to.
     #[serde(default = "seal_after_samples")]
     pub seal_after_samples: usize,
     /// Size of the kept samples in mebibytes after which a segment is sealed.
     #[serde(default = "seal_after_mebibytes")]
     pub seal_after_mebibytes: u64,
+    /// Seconds after which a segment is sealed, however few samples there are.
+    #[serde(default = "seal_after_seconds")]
+    pub seal_after_seconds: f64,
+    /// Mebibytes that kept samples and segments take on disk, at most. When they are spent, the least useful samples make room
+    /// for more useful ones; audit samples never do. A part as large as a segment stays free.
+    #[serde(default = "store_mebibytes")]
+    pub store_mebibytes: u64,
+    /// Mebibytes of samples written to disk in 24 hours, for the sake of flash memory: each is written as it is kept, and into
+    /// its segment. Audit samples are kept all the same. None: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_mebibytes_per_day: Option<u32>,
+    /// Samples kept in a time, beyond what the bundle's own budget allows: the smaller one counts.
+    #[serde(default)]
+    pub budget: Budget,
     /// Seed of the draws that choose audit samples; taken from the system's entropy at every start if it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_seed: Option<u64>,
@@ -73,7 +87,39 @@ fn seal_after_mebibytes() -> u64 {
     64
 }
 
+fn seal_after_seconds() -> f64 {
+    60.0
+}
+
+fn store_mebibytes() -> u64 {
+    2048
+}
+
 impl EdgeConfig {
+    /// A device with these folders, and the defaults for everything else.
+    pub fn new(device: &str, source: PathBuf, state: PathBuf, remote: PathBuf) -> Self {
+        Self {
+            device: device.to_owned(),
+            source,
+            state,
+            remote,
+            channel: channel(),
+            trusted_keys: Vec::new(),
+            target: None,
+            onnxruntime: None,
+            accelerators: Vec::new(),
+            poll_seconds: poll_seconds(),
+            seal_after_samples: seal_after_samples(),
+            seal_after_mebibytes: seal_after_mebibytes(),
+            seal_after_seconds: seal_after_seconds(),
+            store_mebibytes: store_mebibytes(),
+            write_mebibytes_per_day: None,
+            budget: Budget::default(),
+            audit_seed: None,
+            bundle: None,
+        }
+    }
+
     /// Reads a configuration file.
     ///
     /// # Errors
@@ -105,6 +151,14 @@ impl EdgeConfig {
                 what,
                 format!("seal_after_samples is {samples}, seal_after_mebibytes {size}; {expected}"),
             ));
+        }
+        if !(4..=1 << 24).contains(&config.store_mebibytes) {
+            let found = config.store_mebibytes;
+            return Err(wrong(what, format!("store_mebibytes is {found}; expected 4 to {} mebibytes", 1 << 24)));
+        }
+        if !(0.0..=86_400.0).contains(&config.seal_after_seconds) {
+            let found = config.seal_after_seconds;
+            return Err(wrong(what, format!("seal_after_seconds is {found}; expected 0 to 86400 seconds")));
         }
         Ok(config)
     }
@@ -141,6 +195,8 @@ mod tests {
             (whole.replace("cam-1", "../cam"), "device is \"../cam\""),
             (format!("{whole}poll_seconds = 0.0"), "poll_seconds"),
             (format!("{whole}seal_after_samples = 0"), "seal_after_samples"),
+            (format!("{whole}store_mebibytes = 1"), "store_mebibytes"),
+            (format!("{whole}[budget]\nper_moment = 1"), "per_moment"),
         ] {
             let error = parse(&text).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.contains("edge.toml") && error.contains(said), "{error:?} does not say {said:?}");

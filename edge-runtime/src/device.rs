@@ -15,8 +15,9 @@ use std::{
 
 use jiff::Timestamp;
 use models::{
-    Digest, Prediction, Sample, SampleRecord, durable,
-    sync::{Counters, DeviceStatus},
+    Digest, Dropped, PerceptualHash, Pixels, Prediction, Sample, SampleRecord, durable,
+    signing::TrustedKeys,
+    sync::{Counters, Demand, DeviceStatus},
 };
 use rand::{SeedableRng, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;
@@ -26,9 +27,9 @@ use crate::{
     Classifier, EdgeConfig, Error, Result,
     event::Event,
     journal::{Entry, Journal},
-    policy::{self, Policy},
+    policy::{self, Candidate, LocalLimits, Policy, Verdict},
     source::{Failure, Folder, Found},
-    store::{Limits, Store},
+    store::{Kept, Limits, Store},
     sync::{self, Remote},
     update::{Slots, Terms, Update},
 };
@@ -50,7 +51,7 @@ pub enum Mode {
 }
 
 /// What a device leaves when it stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// What it counted since it started.
     pub counters: Counters,
@@ -77,7 +78,7 @@ pub fn run(
     loop {
         let pass = device.pass()?;
         if stop() || (mode == Mode::Once && pass == Pass::Idle) {
-            return device.stop();
+            return device.stop(pass);
         }
         if pass != Pass::Busy {
             let seconds = if mode == Mode::Once { config.poll_seconds.min(1.0) } else { config.poll_seconds };
@@ -96,11 +97,17 @@ struct Device<'a> {
     progress: &'a mut dyn FnMut(&Event),
     serving: Option<(Classifier, Policy)>,
     slots: Slots,
+    /// Whose receipts count.
+    trusted: TrustedKeys,
     source: Folder,
     journal: Journal,
     store: Store,
     rng: ChaCha8Rng,
     counters: Counters,
+    /// What the workstation has and wants, as far as it has told.
+    demand: Demand,
+    /// Since when there are open samples that were in no segment.
+    open_since: Option<Instant>,
     /// Troubles of this pass and of the one before: what goes on is told once.
     troubles: [BTreeSet<String>; 2],
     _lock: File,
@@ -121,6 +128,7 @@ enum Pass {
 struct Seen {
     bytes: Vec<u8>,
     image: Digest,
+    pixels: Pixels,
     prediction: Prediction,
 }
 
@@ -136,11 +144,18 @@ impl<'a> Device<'a> {
         durable::write_json(&config.state.join("config.json"), config)?;
         let terms = Terms::of(config)?;
         if terms.trusted.is_empty() {
-            tracing::warn!("no trusted_keys: bundles are taken over unsigned, from whoever can write to the remote");
+            tracing::warn!(
+                "no trusted_keys: bundles and receipts are taken unsigned, from whoever can write to the remote"
+            );
         }
+        let trusted = terms.trusted.clone();
         let mut slots = Slots::open(&config.state, terms)?;
         let journal = Journal::open(&config.state.join("predictions.jsonl"))?;
-        let limits = Limits { samples: config.seal_after_samples, bytes: config.seal_after_mebibytes << 20 };
+        let limits = Limits {
+            samples: config.seal_after_samples,
+            segment_bytes: config.seal_after_mebibytes << 20,
+            bytes: config.store_mebibytes << 20,
+        };
         let store = Store::open(&config.state.join("store"), limits)?;
         let mut rng = generator(config.audit_seed, &config.device)?;
         policy::seek(&mut rng, journal.history());
@@ -157,11 +172,14 @@ impl<'a> Device<'a> {
             progress,
             serving: None,
             slots,
+            trusted,
             source: Folder::new(&config.source),
             journal,
             store,
             rng,
             counters: Counters::default(),
+            demand: Demand::default(),
+            open_since: None,
             troubles: Default::default(),
             _lock: lock,
         };
@@ -173,7 +191,7 @@ impl<'a> Device<'a> {
 
     fn serve(&mut self, classifier: Classifier) {
         let (bundle, sequence) = (classifier.digest(), classifier.manifest().sequence);
-        let policy = Policy::of(&classifier);
+        let policy = Policy::of(&classifier, LocalLimits::of(self.config));
         self.serving = Some((classifier, policy));
         (self.progress)(&Event::Serving { bundle, sequence });
     }
@@ -196,14 +214,10 @@ impl<'a> Device<'a> {
             Err(e) => {
                 // What was kept before the source went away is sealed and sent all the same.
                 self.tell_trouble(&e);
-                self.seal();
                 Pass::Waiting
             }
         };
-        if pass == Pass::Idle {
-            self.seal();
-        }
-        match self.sync() {
+        match self.sync(pass, self.mode == Mode::Once && pass == Pass::Idle) {
             Ok(()) => {}
             Err(e) if self.mode == Mode::Once && pass == Pass::Idle => return Err(e),
             Err(e) => self.tell_trouble(&e),
@@ -218,6 +232,7 @@ impl<'a> Device<'a> {
             Update::Taken(classifier) => self.serve(*classifier),
             Update::Refused { bundle, why } => (self.progress)(&Event::Refused { bundle, why: why.to_string() }),
         }
+        self.demand = sync::demand(&remote, &self.config.channel)?;
         Ok(())
     }
 
@@ -258,16 +273,24 @@ impl<'a> Device<'a> {
     /// Decides whether the image is kept, keeps it, and journals the prediction.
     fn record(&mut self, file: &Found, seen: Seen) {
         let Some((classifier, policy)) = &self.serving else { return };
-        let Seen { bytes, image, prediction } = seen;
-        let history = self.journal.history();
-        let reasons = policy.judge(&mut self.rng, history, image, &prediction, &mut self.counters);
-        let (bundle, sequence) = (classifier.digest(), classifier.manifest().sequence);
-        let label = classifier.manifest().labels.name(prediction.class).to_owned();
+        let Seen { bytes, image, pixels, prediction } = seen;
         let classified = Timestamp::now();
         let (class, confidence) = (prediction.class, prediction.confidence);
-        let kept = if reasons.is_empty() {
-            reasons
-        } else {
+        let candidate = Candidate {
+            source: &file.name,
+            image,
+            bytes: bytes.len() as u64,
+            look: PerceptualHash::of(&pixels),
+            prediction: &prediction,
+            classified,
+        };
+        let draw = policy::draw(&mut self.rng);
+        let views_agree = |views| classifier.views_agree(&pixels, class, views);
+        let verdict = policy.judge(&candidate, draw, self.journal.history(), &self.demand, views_agree);
+        let (size, look) = (candidate.bytes, candidate.look);
+        let (bundle, sequence) = (classifier.digest(), classifier.manifest().sequence);
+        let label = classifier.manifest().labels.name(class).to_owned();
+        let verdict = verdict.and_then(|reasons| {
             let record = SampleRecord {
                 image,
                 extension: file.extension(),
@@ -279,8 +302,10 @@ impl<'a> Device<'a> {
                 reasons,
             };
             self.keep(Sample { record, image: bytes })
-        };
-        let source = file.name.clone();
+        });
+        self.count(&verdict);
+        let (dropped, is_kept) = (verdict.as_ref().err().copied(), verdict.is_ok());
+        let (source, kept) = (file.name.clone(), verdict.unwrap_or_default());
         self.source.done(file);
         self.journal.push(&Entry {
             source: source.clone(),
@@ -292,25 +317,39 @@ impl<'a> Device<'a> {
             label: label.clone(),
             confidence,
             kept: kept.clone(),
+            dropped,
+            look: is_kept.then_some(look),
+            bytes: is_kept.then_some(size),
         });
-        (self.progress)(&Event::Classified { source, label, confidence, kept });
-        if self.store.is_full() {
-            self.seal_journaled();
+        (self.progress)(&Event::Classified { source, label, confidence, kept, dropped });
+    }
+
+    /// Why the sample was kept, or what the disk has against it.
+    fn keep(&mut self, sample: Sample) -> Verdict {
+        match self.store.keep(&sample) {
+            Ok(Kept::Yes { evicted }) => {
+                self.counters.evicted += evicted.len() as u64;
+                evicted.into_iter().for_each(|image| (self.progress)(&Event::Evicted { image }));
+                Ok(sample.record.reasons)
+            }
+            Ok(Kept::Full) => Err(Dropped::StoreFull),
+            Err(e) => {
+                (self.progress)(&Event::NotKept { source: sample.record.source, why: e.to_string() });
+                Err(Dropped::Disk)
+            }
         }
     }
 
-    /// Why the sample was kept; empty if the disk refused it.
-    fn keep(&mut self, sample: Sample) -> Vec<models::Reason> {
-        match self.store.keep(&sample) {
-            Ok(()) => {
-                policy::count_kept(&sample.record.reasons, &mut self.counters);
-                sample.record.reasons
+    fn count(&mut self, verdict: &Verdict) {
+        self.counters.classified += 1;
+        match verdict {
+            Ok(reasons) => {
+                self.counters.samples += 1;
+                for reason in reasons {
+                    *self.counters.kept.entry(reason.kind()).or_default() += 1;
+                }
             }
-            Err(e) => {
-                self.counters.not_kept += 1;
-                (self.progress)(&Event::NotKept { source: sample.record.source, why: e.to_string() });
-                Vec::new()
-            }
+            Err(why) => *self.counters.dropped.entry(*why).or_default() += 1,
         }
     }
 
@@ -321,36 +360,26 @@ impl<'a> Device<'a> {
         }
     }
 
-    /// Seals what is open, if all of it is journaled. After a crash some may not be: those images are found again at the source,
-    /// and would be kept once more if their samples were sealed by then.
-    fn seal_journaled(&mut self) {
-        match self.store.open_images() {
-            Ok(images) if images.iter().all(|image| self.journal.history().has_image(*image)) => self.seal(),
-            Ok(_) => {}
-            Err(e) => self.tell_trouble(&e),
-        }
-    }
-
-    /// Seals what is open, after what was journaled is on disk.
-    fn seal(&mut self) {
-        match self.journal.flush().and_then(|()| self.store.seal()) {
-            Ok(Some(sealed)) => {
-                (self.progress)(&Event::Sealed { segment: sealed.segment, samples: sealed.samples });
-            }
-            Ok(None) => {}
-            Err(e) => self.tell_trouble(&e),
-        }
-    }
-
-    fn sync(&mut self) -> Result<()> {
+    /// Sends segments, deletes those with a receipt, and tells how the device is. Samples are sealed as soon as they are enough
+    /// or old enough for a segment, or all of them with `is_last`; but only with a remote there, since until then each can still
+    /// make room for a more useful one.
+    fn sync(&mut self, pass: Pass, is_last: bool) -> Result<()> {
         let Some((classifier, _)) = &self.serving else { return Ok(()) };
+        let (bundle, sequence) = (classifier.digest(), classifier.manifest().sequence);
         let remote = Remote::folder(&self.config.remote)?;
-        sync::push(&self.store, &remote, &self.config.device, self.progress)?;
+        self.push(&remote)?;
+        let patience = Duration::from_secs_f64(self.config.seal_after_seconds);
+        let is_old = self.open_since.is_some_and(|since| since.elapsed() >= patience);
+        let is_all = is_old || is_last;
+        while (self.store.is_full() || is_all) && self.seal(pass)? {
+            self.push(&remote)?;
+        }
+        self.open_since = if self.store.open_samples() == 0 { None } else { self.open_since.or(Some(Instant::now())) };
         let status = DeviceStatus {
             device: self.config.device.clone(),
-            bundle: classifier.digest(),
-            sequence: classifier.manifest().sequence,
-            counters: self.counters,
+            bundle,
+            sequence,
+            counters: self.counters.clone(),
             unsealed: self.store.open_samples(),
             backlog: self.store.sealed()?.len(),
             reported: Timestamp::now(),
@@ -358,16 +387,37 @@ impl<'a> Device<'a> {
         sync::report(&remote, &status)
     }
 
-    fn stop(mut self) -> Result<Summary> {
+    fn push(&mut self, remote: &Remote) -> Result<()> {
+        let damaged = &mut self.counters.damaged;
+        let progress = &mut *self.progress;
+        sync::push(&mut self.store, remote, &self.config.device, &self.trusted, &mut |event| {
+            *damaged += u64::from(matches!(event, Event::Damaged { .. }));
+            progress(event);
+        })
+    }
+
+    /// Seals a segment, after what was journaled is on disk. While there may be images that are kept and not journaled, as after
+    /// a crash, their samples stay open: those images are found again at the source, and would be kept once more.
+    fn seal(&mut self, pass: Pass) -> Result<bool> {
+        self.journal.flush()?;
+        let history = self.journal.history();
+        let Some(sealed) = self.store.seal(|image| pass == Pass::Idle || history.has_image(image))? else {
+            return Ok(false);
+        };
+        self.open_since = None;
+        (self.progress)(&Event::Sealed { segment: sealed.segment, samples: sealed.samples });
+        Ok(true)
+    }
+
+    fn stop(mut self, pass: Pass) -> Result<Summary> {
         if let Err(e) = self.journal.flush() {
             self.tell_trouble(&e);
         }
-        self.seal_journaled();
-        if let Err(e) = self.sync() {
+        if let Err(e) = self.sync(pass, true) {
             self.tell_trouble(&e);
         }
-        let summary = Summary { counters: self.counters, backlog: self.store.sealed()?.len() };
-        (self.progress)(&Event::Stopped { counters: summary.counters, backlog: summary.backlog });
+        let summary = Summary { counters: self.counters.clone(), backlog: self.store.sealed()?.len() };
+        (self.progress)(&Event::Stopped { counters: summary.counters.clone(), backlog: summary.backlog });
         Ok(summary)
     }
 
@@ -387,8 +437,10 @@ impl<'a> Device<'a> {
 
 fn look(classifier: &Classifier, file: &Found) -> Result<Seen> {
     let bytes = file.read()?;
-    let prediction = classifier.classify(&file.path.display().to_string(), &bytes)?;
-    Ok(Seen { image: Digest::of(&bytes), bytes, prediction })
+    let name = file.path.display().to_string();
+    let pixels = classifier.manifest().preprocessing.pixels(&name, &bytes)?;
+    let prediction = classifier.predict(&name, &pixels)?;
+    Ok(Seen { image: Digest::of(&bytes), bytes, pixels, prediction })
 }
 
 fn lock(config: &EdgeConfig) -> Result<File> {

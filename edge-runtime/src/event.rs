@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use models::{Digest, Reason, sync::Counters};
+use models::{Digest, Dropped, Reason, sync::Counters};
 use serde::Serialize;
 
 /// Something that happened. As JSON, `event` names the kind.
@@ -39,6 +39,9 @@ pub enum Event {
         confidence: f64,
         /// Why the image was kept; empty if it was not.
         kept: Vec<Reason>,
+        /// Why it was not kept, if it was not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dropped: Option<Dropped>,
     },
     /// An image file cannot be read and is skipped for good.
     Unreadable {
@@ -53,6 +56,11 @@ pub enum Event {
         source: String,
         /// Why.
         why: String,
+    },
+    /// A kept sample was deleted to make room for a more useful one.
+    Evicted {
+        /// Its image.
+        image: Digest,
     },
     /// Kept samples became a segment.
     Sealed {
@@ -70,6 +78,13 @@ pub enum Event {
     Receipted {
         /// The segment.
         segment: Digest,
+    },
+    /// A segment that the disk damaged is set aside.
+    Damaged {
+        /// The segment.
+        segment: Digest,
+        /// What was found.
+        why: String,
     },
     /// Something failed that the next pass tries again, as when the remote cannot be reached. Told once, until it
     /// changes.
@@ -92,30 +107,29 @@ impl fmt::Display for Event {
             Self::Waiting { channel } => write!(f, "waiting for channel {channel} to name a bundle"),
             Self::Serving { bundle, sequence } => write!(f, "serving bundle {} (sequence {sequence})", bundle.short()),
             Self::Refused { bundle, why } => write!(f, "refused bundle {}: {why}", bundle.short()),
-            Self::Classified { source, label, confidence, kept } => {
-                let kept: Vec<&str> = kept.iter().map(reason_name).collect();
-                let kept = if kept.is_empty() { String::new() } else { format!(", kept: {}", kept.join(", ")) };
-                write!(f, "{source}: {label} {:.1} %{kept}", 100.0 * confidence)
+            Self::Classified { source, label, confidence, kept, dropped } => {
+                let kept: Vec<&str> = kept.iter().map(|reason| reason.kind().name()).collect();
+                let outcome = match dropped {
+                    Some(why) => format!("not kept: {}", why.name()),
+                    None => format!("kept: {}", kept.join(", ")),
+                };
+                write!(f, "{source}: {label} {:.1} %, {outcome}", 100.0 * confidence)
             }
             Self::Unreadable { source, why } => write!(f, "skipped {source}: {why}"),
             Self::NotKept { source, why } => write!(f, "could not keep {source}: {why}"),
+            Self::Evicted { image } => write!(f, "sample {} made room for a more useful one", image.short()),
+            Self::Damaged { segment, why } => write!(f, "set segment {} aside: {why}", segment.short()),
             Self::Sealed { segment, samples } => write!(f, "sealed segment {} of {samples} samples", segment.short()),
             Self::Uploaded { segment } => write!(f, "uploaded segment {}", segment.short()),
             Self::Receipted { segment } => write!(f, "segment {} is receipted, copy deleted", segment.short()),
             Self::Trouble { why } => write!(f, "will try again: {why}"),
-            Self::Stopped { counters: c, backlog } => write!(
-                f,
-                "stopped: {} classified, {} kept as confident, {} for audit, {} over quota, {} duplicates, \
-                 {} unreadable, {backlog} segments without a receipt",
-                c.classified, c.confident, c.audit, c.over_quota, c.duplicates, c.unreadable
-            ),
+            Self::Stopped { counters, backlog } => {
+                write!(f, "stopped: {} classified, {} kept", counters.classified, counters.samples)?;
+                counters.kept.iter().try_for_each(|(kind, n)| write!(f, ", {n} {}", kind.name()))?;
+                write!(f, "; not kept")?;
+                counters.dropped.iter().try_for_each(|(why, n)| write!(f, ", {n} {}", why.name()))?;
+                write!(f, "; {} unreadable, {backlog} segments without a receipt", counters.unreadable)
+            }
         }
-    }
-}
-
-fn reason_name(reason: &Reason) -> &'static str {
-    match reason {
-        Reason::Confident { .. } => "confident",
-        Reason::Audit { .. } => "audit",
     }
 }

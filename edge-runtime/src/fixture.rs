@@ -66,7 +66,7 @@ pub(crate) fn bundle(folder: &Path, change: impl FnOnce(&mut Manifest, &mut Gold
         weights: Storage::F32,
         arithmetic: Arithmetic::F32,
         calibration: Calibration { temperature: 1.0, thresholds: vec![0.6; 3] },
-        collection: CollectionPolicy { confident_per_class: 1000, audit_probability: 0.0 },
+        collection: CollectionPolicy { audit_probability: 0.0, ..CollectionPolicy::default() },
         files: Default::default(),
     };
     let mut golden = Golden {

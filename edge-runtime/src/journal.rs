@@ -3,17 +3,19 @@
 //! The journal is what a device knows of its past. From it follow the images that are done and the share of each
 //! class that is spent, and once true labels are known, the accuracy of every bundle on this device.
 
+mod history;
+
 use std::{
-    collections::{HashMap, HashSet},
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
-use models::{Digest, Reason, durable};
+use models::{Digest, Dropped, PerceptualHash, Reason, durable};
 use serde::{Deserialize, Serialize};
 
+pub use self::history::{History, stream};
 use crate::Result;
 
 /// One image and what a bundle said of it.
@@ -37,47 +39,15 @@ pub struct Entry {
     pub confidence: f64,
     /// Why the image was kept; empty if it was not.
     pub kept: Vec<Reason>,
-}
-
-/// What the entries of a journal add up to. Grows by about 150 bytes an image.
-#[derive(Debug, Default)]
-pub struct History {
-    entries: u64,
-    sources: HashSet<String>,
-    images: HashSet<Digest>,
-    confident: HashMap<(Digest, usize), u32>,
-}
-
-impl History {
-    /// How many images were classified.
-    pub fn entries(&self) -> u64 {
-        self.entries
-    }
-
-    /// Whether the image of this name was classified.
-    pub fn has_source(&self, name: &str) -> bool {
-        self.sources.contains(name)
-    }
-
-    /// Whether these bytes were classified, under any name.
-    pub fn has_image(&self, image: Digest) -> bool {
-        self.images.contains(&image)
-    }
-
-    /// How many samples of a class were kept for a bundle's confidence.
-    pub fn confident(&self, bundle: Digest, class: usize) -> u32 {
-        self.confident.get(&(bundle, class)).copied().unwrap_or(0)
-    }
-
-    /// Takes an entry in.
-    pub fn add(&mut self, entry: &Entry) {
-        self.entries += 1;
-        self.sources.insert(entry.source.clone());
-        self.images.insert(entry.image);
-        if entry.kept.iter().any(|r| matches!(r, Reason::Confident { .. })) {
-            *self.confident.entry((entry.bundle, entry.class)).or_default() += 1;
-        }
-    }
+    /// Why it was not kept, if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<Dropped>,
+    /// Of a kept image: what it looks like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look: Option<PerceptualHash>,
+    /// Of a kept image: its size in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// The journal's file, open for appending.
@@ -165,6 +135,8 @@ impl Journal {
 mod tests {
     use std::fs;
 
+    use models::ReasonKind;
+
     use super::*;
     use crate::fixture::TestResult;
 
@@ -179,6 +151,9 @@ mod tests {
             label: "nut".into(),
             confidence: 0.75,
             kept: vec![Reason::Confident { threshold: 0.5 }],
+            dropped: None,
+            look: None,
+            bytes: Some(100),
         }
     }
 
@@ -199,7 +174,7 @@ mod tests {
             let mut journal = Journal::open(&path)?;
             assert_eq!((fs::read(&path)?, journal.history().entries()), (first.clone(), 1), "torn at byte {torn}");
             assert!(journal.history().has_source("1.png") && !journal.history().has_source("2.png"));
-            assert_eq!(journal.history().confident(Digest::of(b"bundle"), 2), 1);
+            assert_eq!(journal.history().kept_for(Digest::of(b"bundle"), ReasonKind::Confident, 2), 1);
             journal.push(&entry(2));
             journal.flush()?;
             assert_eq!(fs::read(&path)?, both, "torn at byte {torn}");

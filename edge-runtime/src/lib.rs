@@ -14,8 +14,8 @@
 //!
 //! The whole loop of a device is [`device::run`]; the program `flywheel-edge` is [`cli::main`]. One pass of the
 //! loop: take a new bundle over, classify the new images of the source, write each prediction to the journal and
-//! each sample worth keeping to the store, seal the kept samples into a segment, upload segments, delete those
-//! that the workstation has receipted, report.
+//! each sample worth keeping to the store, and if the remote is there, seal the most useful samples into a segment, upload
+//! segments, delete those that the workstation has receipted, report.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -40,6 +40,7 @@
 //! bundles/DIGEST/        its files
 //! predictions.jsonl      the journal
 //! store/open/            kept samples, not yet sealed
+//! store/damaged/         what of the store the disk damaged
 //! store/sealed/          segments without a receipt
 //! ```
 

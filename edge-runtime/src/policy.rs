@@ -1,11 +1,16 @@
 //! Which samples are kept and why.
 //!
-//! Two reasons, decided apart from each other:
+//! An image is kept because it is
 //!
-//! - **confident**: the probability reached its class's threshold, so that the prediction is a pseudo-label. At most
-//!   `confident_per_class` for a class and bundle, lest a frequent class fill the disk.
+//! - **confident**: the probability reached its class's threshold, and views of it and the images before it agree, so that the
+//!   prediction is a pseudo-label;
+//! - **uncertain**: the model cannot tell two classes apart, or any;
+//! - **wanted**: it may be of a class that the workstation asks for;
 //! - **audit**: chance alone, with a known probability, so that the accuracy on the device can be estimated without
-//!   bias. No share limits it and nothing about the image or its prediction bears on it.
+//!   bias. No limit but the disk's binds it, and nothing about the image or its prediction bears on it.
+//!
+//! The first three are bound by the number of samples and the share of each class, by what looks like a sample that was
+//! kept, and by budgets. Each image has either reasons for which it is kept or the one thing that stopped its best reason.
 //!
 //! An image whose bytes were seen before is not kept again. Audit samples are therefore a sample of the distinct
 //! images, each drawn once, when it first appeared: drawing again with every copy would include images with many
@@ -13,186 +18,231 @@
 //! the n-th image of a device always gets the n-th draw of its seed, whatever came before and however often the
 //! device was restarted.
 
-use models::{Calibration, CollectionPolicy, Digest, Prediction, Reason, sync::Counters};
+use jiff::{SignedDuration, Timestamp};
+use models::{
+    Calibration, CollectionPolicy, Digest, Dropped, LabelSet, PerceptualHash, Prediction, Reason, ReasonKind,
+    collection::Budget, sync::Demand,
+};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Classifier, journal::History};
+use crate::{
+    Classifier, EdgeConfig,
+    journal::{History, stream},
+};
+
+#[cfg(test)]
+mod tests;
 
 /// Words of the generator that one draw takes: an `f64`.
 const WORDS_PER_DRAW: u128 = 2;
-
-/// The rules of one bundle.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    bundle: Digest,
-    collection: CollectionPolicy,
-    calibration: Calibration,
-}
-
-impl Policy {
-    /// The rules of the bundle that `classifier` runs.
-    pub fn of(classifier: &Classifier) -> Self {
-        let manifest = classifier.manifest();
-        Self::new(classifier.digest(), manifest.collection.clone(), manifest.calibration.clone())
-    }
-
-    /// The rules of `bundle` from its two parts.
-    pub fn new(bundle: Digest, collection: CollectionPolicy, calibration: Calibration) -> Self {
-        Self { bundle, collection, calibration }
-    }
-
-    /// Why an image that was just classified is to be kept; nothing if it is not. Counts it as classified, and as a
-    /// duplicate or over quota where it is.
-    ///
-    /// `rng` has to stand where [`seek`] puts it; each call takes one draw. `history` holds the images before.
-    pub fn judge(
-        &self,
-        rng: &mut ChaCha8Rng,
-        history: &History,
-        image: Digest,
-        prediction: &Prediction,
-        counters: &mut Counters,
-    ) -> Vec<Reason> {
-        let probability = self.collection.audit_probability;
-        let audited = rng.random::<f64>() < probability;
-        counters.classified += 1;
-        if history.has_image(image) {
-            counters.duplicates += 1;
-            return Vec::new();
-        }
-        let mut reasons = Vec::new();
-        if self.calibration.is_confident(prediction) {
-            if history.confident(self.bundle, prediction.class) < self.collection.confident_per_class {
-                reasons.push(Reason::Confident { threshold: self.calibration.thresholds[prediction.class] });
-            } else {
-                counters.over_quota += 1;
-            }
-        }
-        if audited {
-            reasons.push(Reason::Audit { probability });
-        }
-        reasons
-    }
-}
+/// A kept sample is written twice: when it is kept, and into its segment.
+const WRITES_PER_SAMPLE: u64 = 2;
 
 /// Puts a generator where the draw for the next image begins.
 pub fn seek(rng: &mut ChaCha8Rng, history: &History) {
     rng.set_word_pos(WORDS_PER_DRAW * u128::from(history.entries()));
 }
 
-/// Counts a sample that is safely on disk.
-pub fn count_kept(reasons: &[Reason], counters: &mut Counters) {
-    for reason in reasons {
-        match reason {
-            Reason::Confident { .. } => counters.confident += 1,
-            Reason::Audit { .. } => counters.audit += 1,
-        }
+/// The draw for the next image, which decides whether it is kept for audit: a number from 0 to 1.
+pub fn draw(rng: &mut ChaCha8Rng) -> f64 {
+    rng.random()
+}
+
+/// What a device allows itself beyond the bundle's rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalLimits {
+    /// Samples and bytes in a time.
+    pub budget: Budget,
+    /// Mebibytes written to disk in a day.
+    pub write_mebibytes_per_day: Option<u32>,
+}
+
+impl LocalLimits {
+    /// Those of a configuration.
+    pub fn of(config: &EdgeConfig) -> Self {
+        Self { budget: config.budget, write_mebibytes_per_day: config.write_mebibytes_per_day }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use rand::SeedableRng;
+/// The rules of one bundle, within the limits of one device.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    bundle: Digest,
+    labels: LabelSet,
+    collection: CollectionPolicy,
+    calibration: Calibration,
+    limits: LocalLimits,
+}
 
-    use super::*;
-    use crate::journal::Entry;
+/// An image that was just classified.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Its name at the source.
+    pub source: &'a str,
+    /// Digest of its bytes.
+    pub image: Digest,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// What it looks like.
+    pub look: PerceptualHash,
+    /// What the model says of it.
+    pub prediction: &'a Prediction,
+    /// When.
+    pub classified: Timestamp,
+}
 
-    struct Device {
-        policy: Policy,
-        rng: ChaCha8Rng,
-        history: History,
-        counters: Counters,
+/// What becomes of an image: the reasons to keep it, at least one, or what stopped it.
+pub type Verdict = Result<Vec<Reason>, Dropped>;
+
+impl Policy {
+    /// The rules of the bundle that `classifier` runs.
+    pub fn of(classifier: &Classifier, limits: LocalLimits) -> Self {
+        let manifest = classifier.manifest();
+        Self {
+            bundle: classifier.digest(),
+            labels: manifest.labels.clone(),
+            collection: manifest.collection.clone(),
+            calibration: manifest.calibration.clone(),
+            limits,
+        }
     }
 
-    impl Device {
-        fn new(confident_per_class: u32, audit_probability: f64) -> Self {
-            let calibration = Calibration { temperature: 1.0, thresholds: vec![0.8, 0.9] };
-            let collection = CollectionPolicy { confident_per_class, audit_probability };
-            Self {
-                policy: Policy::new(Digest::of(b"bundle"), collection, calibration),
-                rng: ChaCha8Rng::seed_from_u64(11),
-                history: History::default(),
-                counters: Counters::default(),
+    /// Whether an image is to be kept, and why.
+    ///
+    /// `draw` is the image's draw for audit; `history` holds the images before it. `views_agree` is asked of otherwise
+    /// confident images alone: whether so many views of the image are given its class.
+    pub fn judge(
+        &self,
+        candidate: &Candidate<'_>,
+        draw: f64,
+        history: &History,
+        demand: &Demand,
+        views_agree: impl FnOnce(usize) -> bool,
+    ) -> Verdict {
+        if history.has_image(candidate.image) {
+            return Err(Dropped::Duplicate);
+        }
+        let probability = self.collection.audit_probability;
+        let audit = (draw < probability).then_some(Reason::Audit { probability });
+        match (self.chosen(candidate, history, demand, views_agree), audit) {
+            (Ok(reasons), audit) => Ok(reasons.into_iter().chain(audit).collect()),
+            (Err(_), Some(audit)) => Ok(vec![audit]),
+            (Err(dropped), None) => Err(dropped),
+        }
+    }
+
+    /// Why the image is kept for what it is, and not by chance.
+    fn chosen(
+        &self,
+        candidate: &Candidate<'_>,
+        history: &History,
+        demand: &Demand,
+        views_agree: impl FnOnce(usize) -> bool,
+    ) -> Verdict {
+        let interesting = self.interesting(candidate, history, views_agree);
+        let reasons = match self.wanted(candidate.prediction, history, demand) {
+            // What is asked for is not bound by the shares of its class.
+            Some(wanted) => interesting.into_iter().chain([wanted]).collect(),
+            None => vec![self.within_share(interesting?, candidate.prediction.class, history, demand)?],
+        };
+        let near = self.collection.near_duplicates;
+        if history.looks_like(candidate.look, near.window, near.bits) {
+            return Err(Dropped::NearDuplicate);
+        }
+        self.within_budget(candidate, history)?;
+        Ok(reasons)
+    }
+
+    fn interesting(
+        &self,
+        candidate: &Candidate<'_>,
+        history: &History,
+        views_agree: impl FnOnce(usize) -> bool,
+    ) -> Result<Reason, Dropped> {
+        let prediction = candidate.prediction;
+        if self.calibration.is_confident(prediction) {
+            let rules = self.collection.agreement;
+            let before = history.agreeing(stream(candidate.source), rules.of_frames - 1, prediction.class);
+            if before + 1 < rules.frames || (rules.views > 0 && !views_agree(rules.views)) {
+                return Err(Dropped::Disagreement);
+            }
+            return Ok(Reason::Confident { threshold: self.calibration.thresholds[prediction.class] });
+        }
+        let (margin, entropy) = (prediction.margin(), prediction.entropy());
+        let rules = self.collection.uncertain;
+        let is_uncertain = margin <= rules.margin || (rules.entropy < 1.0 && entropy >= rules.entropy);
+        if is_uncertain && rules.per_class > 0 {
+            return Ok(Reason::Uncertain { margin, entropy });
+        }
+        Err(Dropped::Ordinary)
+    }
+
+    /// The class that is asked for and not yet served, of which the image is most probable.
+    fn wanted(&self, prediction: &Prediction, history: &History, demand: &Demand) -> Option<Reason> {
+        let rules = self.collection.wanted;
+        let probability = |class: &usize| prediction.probs[*class];
+        let classes = demand.wanted.iter().filter_map(|(label, request)| {
+            let class = self.labels.index(label)?;
+            let number = request.per_device.min(rules.per_class);
+            let is_open = history.wanted(request.asked, class) < number && probability(&class) >= rules.confidence;
+            is_open.then_some((class, request.asked))
+        });
+        let (class, asked) = classes.max_by(|(a, _), (b, _)| probability(a).total_cmp(&probability(b)))?;
+        Some(Reason::Wanted { class, asked })
+    }
+
+    fn within_share(
+        &self,
+        reason: Reason,
+        class: usize,
+        history: &History,
+        demand: &Demand,
+    ) -> Result<Reason, Dropped> {
+        let kind = reason.kind();
+        let kept = |class: usize| history.kept_for(self.bundle, kind, class);
+        if kind == ReasonKind::Uncertain {
+            return if kept(class) < self.collection.uncertain.per_class {
+                Ok(reason)
+            } else {
+                Err(Dropped::ClassQuota)
+            };
+        }
+        if kept(class) >= self.collection.confident_per_class {
+            return Err(Dropped::ClassQuota);
+        }
+        let held = |class: usize| {
+            let fleet = demand.held.get(self.labels.name(class)).copied().unwrap_or(0);
+            fleet + u64::from(kept(class))
+        };
+        let classes = self.labels.len();
+        let total = (0..classes).map(held).sum();
+        if self.collection.balance.admits(held(class), total, classes) { Ok(reason) } else { Err(Dropped::ClassShare) }
+    }
+
+    fn within_budget(&self, candidate: &Candidate<'_>, history: &History) -> Result<(), Dropped> {
+        let budget = self.collection.budget.and(self.limits.budget);
+        let numbers = [
+            (budget.per_minute, SignedDuration::from_mins(1), Dropped::MinuteBudget),
+            (budget.per_hour, SignedDuration::from_hours(1), Dropped::HourBudget),
+            (budget.per_day, SignedDuration::from_hours(24), Dropped::DayBudget),
+        ];
+        for (most, length, dropped) in numbers {
+            if most.is_some_and(|most| history.kept_within(length, candidate.classified).0 >= most) {
+                return Err(dropped);
             }
         }
-
-        fn see(&mut self, image: u32, class: usize, confidence: f64) -> Vec<Reason> {
-            let image = Digest::of(&image.to_le_bytes());
-            let prediction = Prediction { class, confidence, probs: vec![confidence; 2] };
-            let Self { policy, rng, history, counters } = self;
-            let kept = policy.judge(rng, history, image, &prediction, counters);
-            count_kept(&kept, counters);
-            history.add(&Entry {
-                source: image.to_string(),
-                image,
-                classified: Timestamp::UNIX_EPOCH,
-                bundle: policy.bundle,
-                sequence: 1,
-                class,
-                label: class.to_string(),
-                confidence,
-                kept: kept.clone(),
-            });
-            kept
+        let sizes = [
+            (budget.mebibytes_per_day, 1, Dropped::ByteBudget),
+            (self.limits.write_mebibytes_per_day, WRITES_PER_SAMPLE, Dropped::WriteBudget),
+        ];
+        for (most, times, dropped) in sizes {
+            let bytes =
+                || history.kept_within(SignedDuration::from_hours(24), candidate.classified).1 + candidate.bytes;
+            if most.is_some_and(|most| times * bytes() > u64::from(most) << 20) {
+                return Err(dropped);
+            }
         }
-    }
-
-    #[test]
-    fn confident_samples_are_kept_up_to_their_class_share() {
-        let mut device = Device::new(2, 0.0);
-        let kept: Vec<usize> = (0..4).map(|i| device.see(i, 0, 0.85).len()).collect();
-        assert_eq!(kept, [1, 1, 0, 0]);
-        // The other class has its own threshold and its own share; reaching the threshold is enough.
-        assert!(device.see(10, 1, 0.85).is_empty());
-        assert_eq!(device.see(11, 1, 0.9), [Reason::Confident { threshold: 0.9 }]);
-        let expected = Counters { classified: 6, confident: 3, over_quota: 2, ..Counters::default() };
-        assert_eq!(device.counters, expected);
-        // A new bundle starts with a full share.
-        device.policy.bundle = Digest::of(b"next");
-        assert_eq!(device.see(20, 0, 0.85).len(), 1);
-    }
-
-    #[test]
-    fn a_copy_is_never_kept_and_never_disturbs_the_draws_of_others() {
-        let mut plain = Device::new(0, 0.5);
-        let mut copies = Device::new(0, 0.5);
-        for i in 0..200 {
-            let copy = i % 3 == 1;
-            let expected = plain.see(i, 0, 0.1);
-            let found = copies.see(if copy { i - 1 } else { i }, 0, 0.1);
-            assert_eq!(found, if copy { Vec::new() } else { expected });
-        }
-        assert_eq!(copies.counters.duplicates, 67);
-    }
-
-    #[test]
-    fn audit_ignores_confidence_and_share() {
-        const IMAGES: u32 = 20_000;
-        // Sure and unsure images in turn; the share of the sure ones is soon spent.
-        let mut mixed = Device::new(5, 0.1);
-        let mut unsure = Device::new(5, 0.1);
-        let mut drawn = [0.0; 2];
-        let is_audit = |reasons: &[Reason]| reasons.contains(&Reason::Audit { probability: 0.1 });
-        for i in 0..IMAGES {
-            let sure = (i % 2) as usize;
-            let audited = is_audit(&mixed.see(i, 0, [0.1, 0.99][sure]));
-            drawn[sure] += f64::from(audited);
-            assert_eq!(audited, is_audit(&unsure.see(i, 1, 0.2)), "image {i}: the prediction changed the draw");
-        }
-        // Five standard deviations of a binomial of 10 000 draws with probability 0.1 are 150.
-        assert!(drawn.iter().all(|&n: &f64| (n - 1000.0).abs() < 150.0), "{drawn:?}");
-    }
-
-    #[test]
-    fn a_restart_goes_on_with_the_next_draw() {
-        let mut whole = Device::new(0, 0.5);
-        let mut restarted = Device::new(0, 0.5);
-        for i in 0..50 {
-            restarted.rng = ChaCha8Rng::seed_from_u64(11);
-            seek(&mut restarted.rng, &restarted.history);
-            assert_eq!(whole.see(i, 0, 0.1), restarted.see(i, 0, 0.1));
-        }
+        Ok(())
     }
 }

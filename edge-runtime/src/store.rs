@@ -1,21 +1,24 @@
 //! Kept samples and sealed segments on disk.
 //!
 //! ```text
-//! open/IMAGE.tar       a kept sample: a segment of one, named by the image's sha256
+//! open/IMAGE.tar       a kept sample: a segment of one, named by the image's sha256, with a checksum behind it
 //! sealed/SEGMENT.tar   a segment, named by its sha256
+//! damaged/             what of both the disk damaged, set aside
 //! ```
 //!
-//! # Crashes
-//! Sealing writes the segment, makes it durable under its final name, renames `open/` away in one step, and only
-//! then deletes what was in it. The same samples make the same bytes. So a store that finds open samples when it
-//! starts can tell whether a crash had cut off a seal after its segment was written: then the segment that they make is
-//! there, and they go. Otherwise they stay open, where an image that is classified again, because the crash came before its
-//! prediction was journaled, takes its own place: every sample is in exactly one segment, as long as nothing is sealed that is
-//! not journaled.
-//!
 //! # Space
-//! Sealing needs as much free space as the open samples take. Until there is, they stay open, and what the disk
-//! still takes is kept.
+//! All of it takes no more than its budget. When that is spent, or the disk is full, the least useful open samples make room for
+//! more useful ones. A part of the budget as large as a segment stays free, so that a segment can always be sealed. Samples
+//! stay open, each a file that can go alone, until there is somebody to send a segment to.
+//!
+//! # Crashes
+//! Sealing writes the segment, makes it durable under its final name, and only then deletes the open samples that are in it. A
+//! store that finds open samples when it starts deletes those that are in a sealed segment: there a crash had cut a seal off.
+//! An image that is classified again, because the crash came before its prediction was journaled, takes its own open
+//! sample's place. So every sample is in exactly one segment, as long as nothing is sealed that is not journaled.
+
+mod open;
+mod worth;
 
 use std::{
     fs, io,
@@ -24,15 +27,41 @@ use std::{
 
 use models::{Digest, Sample, durable, segment};
 
+use self::{open::Open, worth::Worth};
 use crate::Result;
 
-/// When a segment is full.
+/// How much a store holds, and when a segment is full.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Samples.
+    /// Samples of a segment.
     pub samples: usize,
-    /// Bytes of the open samples' files.
+    /// Bytes of a segment; a quarter of the budget if that is less.
+    pub segment_bytes: u64,
+    /// Bytes of everything.
     pub bytes: u64,
+}
+
+impl Limits {
+    fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.min(self.bytes / 4)
+    }
+
+    /// Bytes that a segment may need: one that holds a single large image is larger than others.
+    fn reserve(&self) -> u64 {
+        self.segment_bytes.max(2 * segment::MAX_IMAGE).min(self.bytes / 4)
+    }
+}
+
+/// What became of a sample that was to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It survives a power cut now. These less useful ones were deleted for it.
+    Yes {
+        /// Their images.
+        evicted: Vec<Digest>,
+    },
+    /// There is no room, and nothing less useful.
+    Full,
 }
 
 /// A segment that was just sealed.
@@ -47,13 +76,12 @@ pub struct Sealed {
 /// The store's folder. One process may use it.
 #[derive(Debug)]
 pub struct Store {
-    open: PathBuf,
+    open: Open,
     sealed: PathBuf,
+    damaged: PathBuf,
     limits: Limits,
-    samples: usize,
-    bytes: u64,
-    /// The last seal failed.
-    is_stuck: bool,
+    /// Bytes of sealed and damaged segments.
+    segment_bytes: u64,
 }
 
 impl Store {
@@ -62,103 +90,107 @@ impl Store {
     /// # Errors
     /// [`crate::Error::Models`] with the path if a folder cannot be created, listed or cleaned.
     pub fn open(folder: &Path, limits: Limits) -> Result<Self> {
-        let (open, sealed) = (folder.join("open"), folder.join("sealed"));
-        durable::create_folders(&open)?;
-        durable::create_folders(&sealed)?;
-        for folder in [folder, &open, &sealed] {
+        let [open, sealed, damaged] = ["open", "sealed", "damaged"].map(|name| folder.join(name));
+        for folder in [folder, &open, &sealed, &damaged] {
+            durable::create_folders(folder)?;
             durable::delete_temporary(folder)?;
         }
-        let mut store = Self { open, sealed, limits, samples: 0, bytes: 0, is_stuck: false };
-        for file in list(&store.open)? {
-            store.samples += 1;
-            store.bytes += fs::metadata(&file).map_err(models::Error::io("read", &file))?.len();
+        let open = Open::load(open, &damaged)?;
+        let mut segment_bytes = 0;
+        for path in list(&sealed)?.iter().chain(&list(&damaged)?) {
+            segment_bytes += size(path)?;
         }
-        if store.samples > 0 && store.path(segment_of(&store.read_open()?)?.0).exists() {
-            store.clear_open()?;
+        let mut store = Self { open, sealed, damaged, limits, segment_bytes };
+        if store.open.len() > 0 {
+            for segment in store.sealed()? {
+                store.delete_sealed(segment)?;
+            }
         }
         Ok(store)
     }
 
-    /// Keeps a sample: when this returns, it survives a power cut.
+    /// Keeps a sample: when this returns [`Kept::Yes`], it survives a power cut.
     ///
     /// # Errors
-    /// [`crate::Error::Models`] with the path, as of a full or read-only disk; the sample is then not kept.
-    pub fn keep(&mut self, sample: &Sample) -> Result<()> {
-        let path = self.open.join(file_name(sample.record.image));
-        let is_new = !path.exists();
-        durable::write_with(&path, |file| segment::write(file, [sample]))?;
-        if is_new {
-            self.samples += 1;
-            self.bytes += fs::metadata(&path).map_err(models::Error::io("read", &path))?.len();
+    /// [`crate::Error::Models`] with the path, as of a read-only disk; the sample is then not kept.
+    pub fn keep(&mut self, sample: &Sample) -> Result<Kept> {
+        let (worth, image) = (Worth::of(&sample.record), sample.record.image);
+        let content = open::encode(sample)?;
+        if content.len() as u64 > self.limits.reserve() {
+            return Ok(Kept::Full);
         }
-        Ok(())
+        let room = self.limits.bytes - self.limits.reserve();
+        let needed = self.bytes() - self.open.bytes_of(image) + content.len() as u64;
+        let Some(mut evicted) = self.make_room(needed.saturating_sub(room), worth)? else { return Ok(Kept::Full) };
+        loop {
+            match self.open.write(sample, &content) {
+                Ok(()) => return Ok(Kept::Yes { evicted }),
+                Err(e) if is_full_disk(&e) => match self.make_room(1, worth)? {
+                    Some(more) => evicted.extend(more),
+                    None => return Ok(Kept::Full),
+                },
+                Err(e) => return Err(e),
+            }
+        }
     }
 
-    /// Whether the open samples are as many as belong in a segment; after a seal that failed, another one has to come first.
+    /// Deletes samples less useful than `worth` until so many bytes are free; none, and nothing is deleted, if there are not
+    /// enough.
+    fn make_room(&mut self, bytes: u64, worth: Worth) -> Result<Option<Vec<Digest>>> {
+        let Some(worst) = self.open.worst(bytes, worth) else { return Ok(None) };
+        if !worst.is_empty() {
+            self.open.delete(&worst)?;
+        }
+        Ok(Some(worst))
+    }
+
+    /// Whether the open samples are as many as belong in a segment.
     pub fn is_full(&self) -> bool {
-        let is_enough = self.samples >= self.limits.samples || self.bytes >= self.limits.bytes;
-        is_enough && !self.is_stuck
+        self.open.len() >= self.limits.samples || self.open.bytes() >= self.limits.segment_bytes()
     }
 
-    /// Seals all open samples into one segment; nothing if there are none. Whatever is open must be journaled by now.
+    /// Seals the most useful open samples into one segment, as many as belong in one; nothing if there are none. Only those that
+    /// `is_journaled` admits: after a crash others may be open, whose images will be classified again.
     ///
     /// # Errors
     /// [`crate::Error::Models`] with the path. No sample is lost: they stay open, or are in the segment already.
-    pub fn seal(&mut self) -> Result<Option<Sealed>> {
-        if self.samples == 0 {
+    pub fn seal(&mut self, is_journaled: impl Fn(Digest) -> bool) -> Result<Option<Sealed>> {
+        let images = self.open.best(self.limits.samples, self.limits.segment_bytes(), is_journaled);
+        let samples = self.open.read(&images);
+        if samples.is_empty() {
             return Ok(None);
         }
-        self.is_stuck = true;
-        let samples = self.read_open()?;
-        let sealed = if samples.is_empty() { None } else { Some(self.write_segment(&samples)?) };
-        self.clear_open()?;
-        self.is_stuck = false;
-        Ok(sealed)
-    }
-
-    fn read_open(&self) -> Result<Vec<Sample>> {
-        let mut samples = Vec::new();
-        for path in list(&self.open)? {
-            let bytes = fs::read(&path).map_err(models::Error::io("read", &path))?;
-            match segment::parse(&path, Digest::of(&bytes), &bytes) {
-                Ok(sample) => samples.extend(sample),
-                Err(e) => tracing::warn!("dropping a kept sample that the disk damaged: {e}"),
-            }
-        }
-        Ok(samples)
-    }
-
-    fn write_segment(&self, samples: &[Sample]) -> Result<Sealed> {
-        let (segment, bytes) = segment_of(samples)?;
+        let mut bytes = Vec::new();
+        segment::write(&mut bytes, &samples).map_err(models::Error::io("make", Path::new("a segment")))?;
+        let segment = Digest::of(&bytes);
         durable::write(&self.path(segment), &bytes)?;
-        Ok(Sealed { segment, samples: samples.len() })
+        self.segment_bytes += bytes.len() as u64;
+        let images: Vec<Digest> = samples.iter().map(|sample| sample.record.image).collect();
+        self.open.delete(&images)?;
+        Ok(Some(Sealed { segment, samples: images.len() }))
     }
 
-    /// One rename takes all open samples away, so that a crash leaves either all or none of them.
-    fn clear_open(&mut self) -> Result<()> {
-        let away = self.open.with_file_name(format!("{}sealed", durable::TEMPORARY_PREFIX));
-        if away.exists() {
-            fs::remove_dir_all(&away).map_err(models::Error::io("delete", &away))?;
-        }
-        if self.open.exists() {
-            fs::rename(&self.open, &away).map_err(models::Error::io("rename", &self.open))?;
-        }
-        (self.samples, self.bytes) = (0, 0);
-        durable::create_folders(&self.open)?;
-        Ok(fs::remove_dir_all(&away).map_err(models::Error::io("delete", &away))?)
+    /// Deletes open samples that are in a sealed segment.
+    fn delete_sealed(&mut self, segment: Digest) -> Result<()> {
+        let images = match segment::images(&self.path(segment)) {
+            Ok(images) => images,
+            Err(e) => {
+                tracing::warn!("{e}");
+                return Ok(());
+            }
+        };
+        let twice: Vec<Digest> = images.into_iter().filter(|image| self.open.has(*image)).collect();
+        if twice.is_empty() { Ok(()) } else { self.open.delete(&twice) }
+    }
+
+    /// Bytes of everything that is in the store.
+    pub fn bytes(&self) -> u64 {
+        self.open.bytes() + self.segment_bytes
     }
 
     /// Samples kept and not yet sealed.
     pub fn open_samples(&self) -> usize {
-        self.samples
-    }
-
-    /// The images of the samples kept and not yet sealed, sorted.
-    ///
-    /// # Errors
-    /// [`crate::Error::Models`] if the folder cannot be listed.
-    pub fn open_images(&self) -> Result<Vec<Digest>> {
-        digests(&self.open)
+        self.open.len()
     }
 
     /// The sealed segments, sorted.
@@ -178,16 +210,33 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::Error::Models`] with the path.
-    pub fn release(&self, segment: Digest) -> Result<()> {
-        Ok(durable::remove(&self.path(segment))?)
+    pub fn release(&mut self, segment: Digest) -> Result<()> {
+        // Otherwise samples whose deletion failed when they were sealed would be sealed again.
+        self.delete_sealed(segment)?;
+        let path = self.path(segment);
+        let bytes = size(&path)?;
+        durable::remove(&path)?;
+        self.segment_bytes -= bytes;
+        Ok(())
+    }
+
+    /// Puts a segment that the disk damaged out of the way, where a person can look at it.
+    ///
+    /// # Errors
+    /// [`crate::Error::Models`] with the path.
+    pub fn set_aside(&self, segment: Digest) -> Result<()> {
+        durable::rename(&self.path(segment), &self.damaged.join(file_name(segment)))?;
+        Ok(durable::sync_folder(&self.sealed)?)
     }
 }
 
-/// The segment that samples make: its digest and its bytes.
-fn segment_of(samples: &[Sample]) -> Result<(Digest, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    segment::write(&mut bytes, samples).map_err(models::Error::io("make", Path::new("a segment")))?;
-    Ok((Digest::of(&bytes), bytes))
+fn size(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).map_err(models::Error::io("read", path))?.len())
+}
+
+fn is_full_disk(error: &crate::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, crate::Error::Models(models::Error::Io { source, .. }) if matches!(source.kind(), StorageFull | QuotaExceeded))
 }
 
 fn file_name(digest: Digest) -> String {
@@ -210,137 +259,4 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use models::{Prediction, Reason, SampleRecord};
-
-    use super::*;
-    use crate::fixture::TestResult;
-
-    const LIMITS: Limits = Limits { samples: 4, bytes: 1 << 20 };
-
-    fn sample(number: u8) -> Sample {
-        let image = vec![number; 100];
-        let record = SampleRecord {
-            image: Digest::of(&image),
-            extension: "png".into(),
-            device: "cam-1".into(),
-            source: format!("{number}.png"),
-            captured: Timestamp::UNIX_EPOCH,
-            bundle: Digest::of(b"bundle"),
-            prediction: Prediction { class: 0, confidence: 0.9, probs: vec![0.9, 0.1] },
-            reasons: vec![Reason::Confident { threshold: 0.8 }],
-        };
-        Sample { record, image }
-    }
-
-    /// Numbers of the samples in all sealed segments, sorted; a duplicate would show.
-    fn sealed_numbers(store: &Store) -> Result<Vec<u8>> {
-        let mut numbers = Vec::new();
-        for digest in store.sealed()? {
-            numbers.extend(segment::read(&store.path(digest), digest)?.iter().map(|s| s.image[0]));
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
-    #[test]
-    fn seals_when_full_and_on_demand() -> TestResult {
-        let folder = tempfile::tempdir()?;
-        let mut store = Store::open(folder.path(), LIMITS)?;
-        for number in [1, 2, 3, 3] {
-            store.keep(&sample(number))?;
-            assert!(!store.is_full());
-        }
-        store.keep(&sample(4))?;
-        assert!(store.is_full());
-        assert_eq!(store.seal()?.map(|s| s.samples), Some(4));
-        assert_eq!((store.open_samples(), store.sealed()?.len(), store.is_full()), (0, 1, false));
-        assert_eq!(store.seal()?, None);
-
-        let mut small = Store::open(folder.path(), Limits { samples: 100, bytes: 4000 })?;
-        small.keep(&sample(5))?;
-        assert!(!small.is_full());
-        small.keep(&sample(6))?;
-        assert!(small.is_full(), "two tars are more than 4000 bytes");
-        small.seal()?;
-        assert_eq!(sealed_numbers(&small)?, [1, 2, 3, 4, 5, 6]);
-        small.release(small.sealed()?[0])?;
-        assert_eq!(small.sealed()?.len(), 1);
-        Ok(())
-    }
-
-    /// Every state that a crash can leave: each sample ends up in exactly one segment, and no litter stays.
-    #[test]
-    fn recovers_from_a_crash_at_any_step() -> TestResult {
-        type Crash = fn(&Path, &Store) -> TestResult;
-        let crashes: [(&str, Crash); 5] = [
-            ("before the seal", |_, _| Ok(())),
-            ("while writing", |root, _| {
-                fs::write(root.join("sealed/.tmp-abc"), b"half a segment")?;
-                Ok(fs::write(root.join("open/.tmp-def"), b"half a sample")?)
-            }),
-            ("after the segment's rename", |_, store| {
-                store.write_segment(&store.read_open()?)?;
-                Ok(())
-            }),
-            ("after the rename of open", |root, store| {
-                store.write_segment(&store.read_open()?)?;
-                Ok(fs::rename(root.join("open"), root.join(".tmp-sealed"))?)
-            }),
-            ("while deleting", |root, store| {
-                store.write_segment(&store.read_open()?)?;
-                fs::rename(root.join("open"), root.join(".tmp-sealed"))?;
-                fs::create_dir(root.join("open"))?;
-                Ok(fs::remove_file(&list(&root.join(".tmp-sealed"))?[0])?)
-            }),
-        ];
-        for (when, crash) in crashes {
-            let folder = tempfile::tempdir()?;
-            let mut store = Store::open(folder.path(), LIMITS)?;
-            for number in 1..=3 {
-                store.keep(&sample(number))?;
-            }
-            crash(folder.path(), &store)?;
-            let mut store = Store::open(folder.path(), LIMITS)?;
-            // The first was not journaled yet: it is classified again, unless it was sealed.
-            if store.open_samples() > 0 {
-                store.keep(&sample(1))?;
-            }
-            store.keep(&sample(4))?;
-            store.seal()?;
-            assert_eq!(sealed_numbers(&store)?, [1, 2, 3, 4], "crash {when}");
-            let litter = |path: &str| -> io::Result<usize> { Ok(fs::read_dir(folder.path().join(path))?.count()) };
-            let segments = store.sealed()?.len();
-            assert_eq!((litter("")?, litter("open")?, litter("sealed")?), (2, 0, segments), "crash {when}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_damaged_open_sample_costs_only_itself() -> TestResult {
-        let folder = tempfile::tempdir()?;
-        let mut store = Store::open(folder.path(), LIMITS)?;
-        store.keep(&sample(1))?;
-        store.keep(&sample(2))?;
-        let victim = store.open.join(file_name(sample(1).record.image));
-        let mut bytes = fs::read(&victim)?;
-        bytes[512] ^= 1;
-        fs::write(&victim, bytes)?;
-        store.seal()?;
-        assert_eq!(sealed_numbers(&store)?, [2]);
-        Ok(())
-    }
-
-    #[test]
-    fn a_disk_that_refuses_is_an_error_with_the_path() -> TestResult {
-        let folder = tempfile::tempdir()?;
-        let mut store = Store::open(folder.path(), LIMITS)?;
-        fs::remove_dir_all(folder.path().join("open"))?;
-        fs::write(folder.path().join("open"), b"a file where the folder was")?;
-        let said = store.keep(&sample(1)).err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(said.contains("open"), "{said}");
-        assert_eq!(store.open_samples(), 0);
-        Ok(())
-    }
-}
+mod tests;

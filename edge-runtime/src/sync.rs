@@ -4,7 +4,8 @@ use std::fs;
 
 use models::{
     Digest,
-    sync::{self, ChannelPointer, DeviceStatus, Receipt},
+    signing::{Message, TrustedKeys},
+    sync::{self, ChannelPointer, Demand, DeviceStatus, Receipt},
 };
 
 use crate::{Result, event::Event, store::Store};
@@ -16,35 +17,54 @@ pub use remote::Remote;
 /// No message is larger, in bytes.
 const MAX_MESSAGE: u64 = 1 << 20;
 
-/// Brings every sealed segment to the remote, and deletes those that have a receipt. A second call changes nothing:
+/// Brings every sealed segment to the remote, deletes those that have a receipt, and sets those aside that the disk damaged. A second call changes nothing:
 /// segments are named by their content.
 ///
 /// # Errors
 /// [`crate::Error::Remote`] or [`crate::Error::Models`] of the first step that failed; the others may have worked.
-pub fn push(store: &Store, remote: &Remote, device: &str, progress: &mut dyn FnMut(&Event)) -> Result<()> {
+pub fn push(
+    store: &mut Store,
+    remote: &Remote,
+    device: &str,
+    trusted: &TrustedKeys,
+    progress: &mut dyn FnMut(&Event),
+) -> Result<()> {
     for segment in store.sealed()? {
-        if has_receipt(remote, device, segment)? {
+        if has_receipt(remote, device, segment, trusted)? {
             store.release(segment)?;
             progress(&Event::Receipted { segment });
-        } else if upload(store, remote, device, segment)? {
-            progress(&Event::Uploaded { segment });
+            continue;
+        }
+        match upload(store, remote, device, segment) {
+            Ok(true) => progress(&Event::Uploaded { segment }),
+            Ok(false) => {}
+            Err(crate::Error::Models(why @ models::Error::DigestMismatch { .. })) => {
+                store.set_aside(segment)?;
+                progress(&Event::Damaged { segment, why: why.to_string() });
+            }
+            Err(e) => return Err(e),
         }
     }
     Ok(())
 }
 
-/// A receipt counts only if it is whole and speaks of this segment.
-fn has_receipt(remote: &Remote, device: &str, segment: Digest) -> Result<bool> {
+/// A receipt counts only if it is whole, speaks of this segment, and is signed by a trusted key, if there are any.
+fn has_receipt(remote: &Remote, device: &str, segment: Digest, trusted: &TrustedKeys) -> Result<bool> {
     let name = sync::receipt(device, segment);
     let Some(bytes) = remote.get(&name, MAX_MESSAGE)? else { return Ok(false) };
-    match serde_json::from_slice::<Receipt>(&bytes) {
+    let receipt = if trusted.is_empty() {
+        Receipt::open_unverified(&name, &bytes)
+    } else {
+        Receipt::open(&name, &bytes, trusted)
+    };
+    match receipt {
         Ok(receipt) if receipt.segment == segment => Ok(true),
         Ok(receipt) => {
             tracing::warn!("{name} speaks of another segment, {}; keeping ours", receipt.segment);
             Ok(false)
         }
         Err(e) => {
-            tracing::warn!("{name} is no receipt, keeping the segment: {e}");
+            tracing::warn!("keeping a segment: {e}");
             Ok(false)
         }
     }
@@ -60,9 +80,7 @@ fn upload(store: &Store, remote: &Remote, device: &str, segment: Digest) -> Resu
     let bytes = fs::read(&path).map_err(models::Error::io("read", &path))?;
     let found = Digest::of(&bytes);
     if found != segment {
-        let damaged = models::Error::DigestMismatch { path, expected: segment, found };
-        tracing::warn!("not uploading a segment that the disk damaged: {damaged}");
-        return Ok(false);
+        return Err(models::Error::DigestMismatch { path, expected: segment, found }.into());
     }
     remote.put(&name, bytes)?;
     Ok(true)
@@ -90,12 +108,22 @@ pub fn pointer(remote: &Remote, channel: &str) -> Result<Option<ChannelPointer>>
     Ok(Some(pointer))
 }
 
+/// What the workstation has and wants of a channel's devices; nothing in particular if it has not said so.
+///
+/// # Errors
+/// [`crate::Error::Remote`]; [`crate::Error::Models`] for a demand that is none.
+pub fn demand(remote: &Remote, channel: &str) -> Result<Demand> {
+    let name = sync::demand(channel);
+    let Some(bytes) = remote.get(&name, MAX_MESSAGE)? else { return Ok(Demand::default()) };
+    Ok(serde_json::from_slice(&bytes).map_err(|e| models::Error::malformed(&name, "a demand", e))?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{path::Path, sync::Arc};
 
     use jiff::Timestamp;
-    use models::{Prediction, Reason, Sample, SampleRecord, segment};
+    use models::{Prediction, Reason, Sample, SampleRecord, segment, signing::PrivateKey};
     use object_store::memory::InMemory;
 
     use super::*;
@@ -112,57 +140,70 @@ mod tests {
             prediction: Prediction { class: 0, confidence: 0.9, probs: vec![0.9, 0.1] },
             reasons: vec![Reason::Audit { probability: 0.1 }],
         };
-        let mut store = Store::open(folder, Limits { samples: 1, bytes: 1 << 20 })?;
+        let mut store = Store::open(folder, Limits { samples: 1, segment_bytes: 1 << 20, bytes: 1 << 30 })?;
         store.keep(&Sample { record, image: image.to_vec() })?;
-        store.seal()?;
+        store.seal(|_| true)?;
         let segment = store.sealed()?[0];
         Ok((store, segment))
     }
 
-    fn events(store: &Store, remote: &Remote) -> Result<Vec<Event>> {
+    fn events(store: &mut Store, remote: &Remote) -> Result<Vec<Event>> {
+        events_trusting(store, remote, &TrustedKeys::default())
+    }
+
+    fn events_trusting(store: &mut Store, remote: &Remote, trusted: &TrustedKeys) -> Result<Vec<Event>> {
         let mut events = Vec::new();
-        push(store, remote, "cam-1", &mut |e| events.push(e.clone()))?;
+        push(store, remote, "cam-1", trusted, &mut |e| events.push(e.clone()))?;
         Ok(events)
     }
 
     #[test]
     fn a_segment_stays_until_its_own_receipt_is_there() -> TestResult {
         let folder = tempfile::tempdir()?;
-        let (store, segment) = store(&folder.path().join("store"), b"image")?;
+        let (mut store, segment) = store(&folder.path().join("store"), b"image")?;
         let remote_folder = folder.path().join("remote");
         assert!(Remote::folder(&remote_folder).is_err(), "an unmounted disk is not created");
         fs::create_dir(&remote_folder)?;
         let remote = Remote::folder(&remote_folder)?;
 
-        assert_eq!(events(&store, &remote)?, [Event::Uploaded { segment }]);
-        assert_eq!(events(&store, &remote)?, []);
+        assert_eq!(events(&mut store, &remote)?, [Event::Uploaded { segment }]);
+        assert_eq!(events(&mut store, &remote)?, []);
         let uploaded = remote_folder.join(sync::segment("cam-1", segment));
         assert_eq!(segment::read(&uploaded, segment)?.len(), 1);
         // A copy that is not whole is sent again.
         fs::write(&uploaded, b"half")?;
-        assert_eq!(events(&store, &remote)?, [Event::Uploaded { segment }]);
+        assert_eq!(events(&mut store, &remote)?, [Event::Uploaded { segment }]);
 
         let name = sync::receipt("cam-1", segment);
-        for wrong in [Digest::of(b"other").to_string(), String::new()] {
-            let json = format!(r#"{{"segment":"{wrong}","samples":1,"received":"1970-01-01T00:00:00Z"}}"#);
-            remote.put(&name, json.into_bytes())?;
-            assert_eq!((events(&store, &remote)?, store.sealed()?.len()), (vec![], 1));
+        let key = |byte| PrivateKey::from_secret([byte; 32]).ok_or("no key");
+        let (ours, theirs) = (key(1)?, key(2)?);
+        let trusted = TrustedKeys::new(vec![ours.public()])?;
+        let receipt = |segment| Receipt { segment, samples: 1, received: Timestamp::UNIX_EPOCH };
+        let other = receipt(Digest::of(b"other"));
+        for wrong in
+            [other.seal(Some(&ours))?, receipt(segment).seal(Some(&theirs))?, receipt(segment).seal(None)?, vec![]]
+        {
+            remote.put(&name, wrong)?;
+            assert_eq!((events_trusting(&mut store, &remote, &trusted)?, store.sealed()?.len()), (vec![], 1));
         }
-        let receipt = Receipt { segment, samples: 1, received: Timestamp::UNIX_EPOCH };
-        remote.put(&name, serde_json::to_vec(&receipt)?)?;
-        assert_eq!(events(&store, &remote)?, [Event::Receipted { segment }]);
+        remote.put(&name, other.seal(None)?)?;
+        assert_eq!(events(&mut store, &remote)?, [], "also without keys it has to be of this segment");
+        remote.put(&name, receipt(segment).seal(Some(&ours))?)?;
+        assert_eq!(events_trusting(&mut store, &remote, &trusted)?, [Event::Receipted { segment }]);
         assert_eq!(store.sealed()?, []);
         Ok(())
     }
 
     #[test]
-    fn a_segment_damaged_on_disk_is_not_uploaded() -> TestResult {
+    fn a_segment_damaged_on_disk_is_set_aside() -> TestResult {
         let folder = tempfile::tempdir()?;
-        let (store, segment) = store(folder.path(), b"image")?;
+        let (mut store, segment) = store(folder.path(), b"image")?;
         fs::write(store.path(segment), b"damaged")?;
         let remote = Remote::new(Arc::new(InMemory::new()))?;
-        assert_eq!(events(&store, &remote)?, []);
+        assert!(matches!(events(&mut store, &remote)?[..], [Event::Damaged { .. }]));
         assert_eq!(remote.size(&sync::segment("cam-1", segment))?, None);
+        assert_eq!((store.sealed()?, events(&mut store, &remote)?), (vec![], vec![]));
+        assert!(folder.path().join(format!("damaged/{segment}.tar")).exists());
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use models::{
     Bundle, Digest, Manifest,
     bundle::{Host, MANIFEST, SIGNATURE},
     durable,
-    signing::{MAX_SIGNATURE, RollbackOrder, TrustedKeys},
+    signing::{MAX_SIGNATURE, Message, RollbackOrder, TrustedKeys},
     sync::{self, ChannelPointer},
 };
 use semver::Version;
@@ -287,7 +287,7 @@ impl Slots {
         }
         let name = sync::rollback(&self.terms.channel);
         let Some(bytes) = remote.get(&name, MAX_SIGNATURE)? else { return Ok(None) };
-        Ok(Some(RollbackOrder::verify(&name, &bytes, &self.terms.trusted)?))
+        Ok(Some(RollbackOrder::open(&name, &bytes, &self.terms.trusted)?))
     }
 
     fn slot(&self, bundle: Digest) -> PathBuf {

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, ensure};
 use edge_runtime::sync::Remote;
 use jiff::Timestamp;
 use models::{
-    Bundle, Digest, Weights, durable,
-    signing::{RollbackOrder, TrustedKeys},
+    Bundle, Digest, Sample, Weights, durable,
+    signing::{Message, RollbackOrder, TrustedKeys},
     sync::{self, ChannelPointer},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -25,6 +25,7 @@ use crate::{
     progress::Progress,
     project::{Project, ProjectData, round_name},
     steps::{
+        demand,
         export::{Exported, Place, export, measure},
         gate::{self, Verdict},
         ingest::{self, Ingested},
@@ -113,7 +114,9 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     report(&ingest::ingest(project, &remote, Timestamp::now())?, &name, progress);
 
     spinner.text(format!("{name}: relabeling"));
-    let (inputs, field) = choose_inputs(project, round, current.as_ref(), &data)?;
+    let samples = ingest::samples(project)?;
+    demand::tell_held(project, &remote, &data.labels, &samples)?;
+    let (inputs, field) = choose_inputs(project, round, current.as_ref(), &data, samples)?;
     drop(spinner);
     if current.is_some() {
         let Choice { chosen, audit, unsure, contradicted, .. } = inputs.choice;
@@ -210,7 +213,7 @@ pub fn rollback(project: &Project, to: u32) -> Result<RollbackOrder> {
     let to = ChannelPointer { bundle: target.bundle, sequence: u64::from(to) };
     let order = RollbackOrder { channel, from: u64::from(newest), to };
     let remote = open_remote(project)?;
-    remote.put(&sync::rollback(&order.channel), order.sign(&key)?)?;
+    remote.put(&sync::rollback(&order.channel), order.seal(Some(&key))?)?;
     publish(&bundle, &remote, &order.channel)?;
     for record in records.iter_mut().filter(|record| u64::from(record.round) > order.to.sequence && record.is_out()) {
         record.withdrawn = Some(now);
@@ -273,9 +276,10 @@ fn choose_inputs(
     round: u32,
     current: Option<&Current>,
     data: &ProjectData,
+    samples: Vec<Sample>,
 ) -> Result<(Inputs, Vec<Relabeled>)> {
     let path = project.rounds_folder().join(format!("{}.inputs.json", round_name(round)));
-    let relabeled = current.map(|current| relabel_samples(project, current)).transpose()?;
+    let relabeled = current.map(|current| relabel_samples(project, current, samples)).transpose()?;
     let inputs = if path.exists() {
         read_json(&path)?
     } else {
@@ -294,10 +298,10 @@ fn choose_inputs(
     Ok((inputs, field))
 }
 
-fn relabel_samples(project: &Project, current: &Current) -> Result<(Vec<Relabeled>, usize)> {
+fn relabel_samples(project: &Project, current: &Current, samples: Vec<Sample>) -> Result<(Vec<Relabeled>, usize)> {
     let model = current.model(project)?;
     let calibration = &current.bundle.manifest().calibration;
-    relabel(&model, calibration, &project.config().preprocessing, ingest::samples(project)?)
+    relabel(&model, calibration, &project.config().preprocessing, samples)
 }
 
 fn judge(project: &Project, current: Option<&Current>, new: &[Vec<f32>], test: &LabeledImages) -> Result<Verdict> {

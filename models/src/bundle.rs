@@ -30,7 +30,7 @@ mod report_card;
 mod tests;
 
 pub use golden::{Disagreement, Golden};
-pub use manifest::{CollectionPolicy, FileEntry, Manifest};
+pub use manifest::{FileEntry, Manifest};
 pub use release::{Host, Release};
 pub use report_card::{ReliabilityBin, ReportCard};
 

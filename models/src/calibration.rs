@@ -28,6 +28,21 @@ pub struct Prediction {
     pub probs: Vec<f64>,
 }
 
+impl Prediction {
+    /// How far the most probable class is ahead of the next one.
+    pub fn margin(&self) -> f64 {
+        let others = self.probs.iter().enumerate().filter(|(class, _)| *class != self.class);
+        self.confidence - others.map(|(_, &p)| p).fold(0.0, f64::max)
+    }
+
+    /// Entropy of the probabilities as a fraction of the largest there is with so many classes: 0 sure, 1 no idea.
+    pub fn entropy(&self) -> f64 {
+        let terms = self.probs.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln());
+        let largest = (self.probs.len() as f64).ln();
+        if largest > 0.0 { terms.sum::<f64>() / largest } else { 0.0 }
+    }
+}
+
 impl Calibration {
     /// The calibration itself, if it fits `classes` classes.
     ///
@@ -88,5 +103,19 @@ mod tests {
         assert!(SAME_MATH.same(soft.predict(&logits).confidence, 0.451_862_761_877_605_2));
         assert_eq!(sharp.predict(&logits).class, soft.predict(&logits).class);
         assert!(!sharp.is_confident(&sharp.predict(&logits)), "0.787 is below class 0's threshold of 0.9");
+    }
+
+    #[test]
+    fn margin_and_entropy_say_how_unsure_a_prediction_is() {
+        let prediction = |probs: &[f64]| {
+            let class = argmax(probs);
+            Prediction { class, confidence: probs[class], probs: probs.to_vec() }
+        };
+        let two = prediction(&[0.5, 0.4, 0.1, 0.0]);
+        // In bits: 0.5 + 0.4 * log2(2.5) + 0.1 * log2(10) = 1.360964, of two that four classes allow.
+        assert!(SAME_MATH.same(two.margin(), 0.1) && SAME_MATH.same(two.entropy(), 0.680_482_023_721_841_6));
+        assert!(SAME_MATH.same(prediction(&[0.25; 4]).entropy(), 1.0));
+        let sure = prediction(&[0.0, 1.0]);
+        assert_eq!((sure.margin(), sure.entropy()), (1.0, 0.0));
     }
 }

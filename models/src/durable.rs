@@ -157,7 +157,11 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-fn sync_folder(path: &Path) -> Result<()> {
+/// Makes what was created, renamed or deleted in a folder last.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn sync_folder(path: &Path) -> Result<()> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", path))
 }
 

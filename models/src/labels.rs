@@ -48,6 +48,11 @@ impl LabelSet {
         &self.0[index]
     }
 
+    /// The class of this name, if there is one.
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|label| label == name)
+    }
+
     /// All names, in class order.
     pub fn names(&self) -> &[String] {
         &self.0

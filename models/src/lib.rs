@@ -20,6 +20,7 @@
 //! | [`weights`] | the file that carries trained weights and what they belong to |
 //! | [`preprocess`] | the way from an image file to the network's input |
 //! | [`calibration`] | the way from logits to probabilities and pseudo-labels |
+//! | [`collection`] | which samples a device keeps |
 //! | [`bundle`] | the folder that a device runs |
 //! | [`signing`] | who made a bundle: keys, signatures, orders to go back |
 //! | [`sample`], [`segment`] | a kept image with its record; a sealed file of them |
@@ -29,11 +30,13 @@
 
 pub mod bundle;
 pub mod calibration;
+pub mod collection;
 mod digest;
 pub mod durable;
 mod error;
 mod labels;
 pub mod network;
+mod perceptual;
 pub mod preprocess;
 pub mod sample;
 pub mod segment;
@@ -42,12 +45,14 @@ pub mod sync;
 pub mod tolerance;
 pub mod weights;
 
-pub use bundle::{Bundle, CollectionPolicy, Manifest, ReportCard};
+pub use bundle::{Bundle, Manifest, ReportCard};
 pub use calibration::{Calibration, Prediction};
+pub use collection::CollectionPolicy;
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use labels::LabelSet;
 pub use network::NetworkSpec;
+pub use perceptual::PerceptualHash;
 pub use preprocess::{Pixels, Preprocessing};
-pub use sample::{Reason, Sample, SampleRecord};
+pub use sample::{Dropped, Reason, ReasonKind, Sample, SampleRecord};
 pub use weights::{ModelSpec, TrainingFacts, Weights};

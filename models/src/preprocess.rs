@@ -167,6 +167,19 @@ impl Pixels {
         input
     }
 
+    /// The image moved by whole pixels to the right and down; its edges are drawn out.
+    pub fn moved(&self, right: isize, down: isize) -> Self {
+        let from = |to: usize, by: isize, size: usize| to.saturating_add_signed(-by).min(size - 1);
+        let mut data = Vec::with_capacity(self.data.len());
+        for y in 0..self.height {
+            for x in 0..self.width {
+                let pixel = from(y, down, self.height) * self.width + from(x, right, self.width);
+                data.extend_from_slice(&self.data[pixel * self.channels..][..self.channels]);
+            }
+        }
+        Self { data, ..*self }
+    }
+
     /// Digest of size and values: the same for the same picture, however its file was encoded.
     pub fn digest(&self) -> Digest {
         let size = [self.height, self.width, self.channels].map(|n| (n as u64).to_le_bytes()).concat();
@@ -203,6 +216,14 @@ mod tests {
         // Channels are planes: the second value of the red plane is the red of the second pixel.
         assert_eq!(input[1], 42.0 * 2.0 / 255.0 - 1.0);
         Ok(())
+    }
+
+    #[test]
+    fn a_moved_image_draws_its_edges_out() {
+        let pixels = Pixels { height: 2, width: 3, channels: 1, data: vec![1, 2, 3, 4, 5, 6] };
+        assert_eq!(pixels.moved(1, 0).data, [1, 1, 2, 4, 4, 5]);
+        assert_eq!(pixels.moved(-2, 0).data, [3, 3, 3, 6, 6, 6]);
+        assert_eq!(pixels.moved(0, -1).data, [4, 5, 6, 4, 5, 6]);
     }
 
     #[test]

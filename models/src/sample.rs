@@ -45,6 +45,20 @@ pub enum Reason {
         /// The threshold it reached.
         threshold: f64,
     },
+    /// The model is unsure of it.
+    Uncertain {
+        /// Difference of the two largest probabilities.
+        margin: f64,
+        /// Entropy of the probabilities, as a fraction of the largest.
+        entropy: f64,
+    },
+    /// It may be of a class that the workstation asks for.
+    Wanted {
+        /// The class.
+        class: usize,
+        /// When the workstation asked.
+        asked: Timestamp,
+    },
     /// Chance alone: an audit sample.
     Audit {
         /// The probability with which any image was kept.
@@ -52,10 +66,104 @@ pub enum Reason {
     },
 }
 
+/// The kinds of [`Reason`], the least useful first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasonKind {
+    /// [`Reason::Confident`].
+    Confident,
+    /// [`Reason::Uncertain`].
+    Uncertain,
+    /// [`Reason::Wanted`].
+    Wanted,
+    /// [`Reason::Audit`].
+    Audit,
+}
+
+impl ReasonKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Confident, Self::Uncertain, Self::Wanted, Self::Audit];
+
+    /// Its name in messages, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Confident => "confident",
+            Self::Uncertain => "uncertain",
+            Self::Wanted => "wanted",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// Why an image that was classified was not kept: what stopped its best reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dropped {
+    /// It was seen before, byte for byte.
+    Duplicate,
+    /// The model is neither sure of it nor unsure, nobody asked for it, and it was not drawn for audit.
+    Ordinary,
+    /// Views of it, or images before it, were given another class.
+    Disagreement,
+    /// Its class had its number for this bundle.
+    ClassQuota,
+    /// Its class outweighs the others.
+    ClassShare,
+    /// It looks like a sample that was kept.
+    NearDuplicate,
+    /// The last minute had its number of samples.
+    MinuteBudget,
+    /// The last hour had.
+    HourBudget,
+    /// The last day had.
+    DayBudget,
+    /// The last day had its bytes of images.
+    ByteBudget,
+    /// The last day had its bytes written to disk.
+    WriteBudget,
+    /// The store is full of samples that are more useful.
+    StoreFull,
+    /// The disk refused it.
+    Disk,
+}
+
+impl Dropped {
+    /// Its name in messages, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::Ordinary => "ordinary",
+            Self::Disagreement => "disagreement",
+            Self::ClassQuota => "class_quota",
+            Self::ClassShare => "class_share",
+            Self::NearDuplicate => "near_duplicate",
+            Self::MinuteBudget => "minute_budget",
+            Self::HourBudget => "hour_budget",
+            Self::DayBudget => "day_budget",
+            Self::ByteBudget => "byte_budget",
+            Self::WriteBudget => "write_budget",
+            Self::StoreFull => "store_full",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+impl Reason {
+    /// Its kind.
+    pub fn kind(&self) -> ReasonKind {
+        match self {
+            Self::Confident { .. } => ReasonKind::Confident,
+            Self::Uncertain { .. } => ReasonKind::Uncertain,
+            Self::Wanted { .. } => ReasonKind::Wanted,
+            Self::Audit { .. } => ReasonKind::Audit,
+        }
+    }
+}
+
 impl SampleRecord {
     /// The device's pseudo-label, if it gave one.
     pub fn pseudo_label(&self) -> Option<usize> {
-        let confident = self.reasons.iter().any(|r| matches!(r, Reason::Confident { .. }));
+        let confident = self.reasons.iter().any(|r| r.kind() == ReasonKind::Confident);
         confident.then_some(self.prediction.class)
     }
 
@@ -63,7 +171,7 @@ impl SampleRecord {
     pub fn audit_probability(&self) -> Option<f64> {
         self.reasons.iter().find_map(|r| match r {
             Reason::Audit { probability } => Some(*probability),
-            Reason::Confident { .. } => None,
+            _ => None,
         })
     }
 }

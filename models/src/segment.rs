@@ -40,6 +40,25 @@ fn append(tar: &mut tar::Builder<&mut dyn Write>, name: &str, bytes: &[u8]) -> i
     tar.append_data(&mut header, name, bytes)
 }
 
+/// The images in a segment, by its entries' names alone: nothing else of it is read or checked.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Malformed`] for an entry that is not named by a digest.
+pub fn images(path: &Path) -> Result<Vec<Digest>> {
+    let file = fs::File::open(path).map_err(Error::io("open", path))?;
+    let mut images = Vec::new();
+    for entry in tar::Archive::new(file).entries_with_seek().map_err(Error::io("read", path))? {
+        let entry = entry.map_err(Error::io("read", path))?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        match name.split_once('.') {
+            Some((_, "json")) => {}
+            Some((image, _)) => images.push(image.parse()?),
+            None => return Err(Error::malformed(path.display(), "entries SHA256.EXTENSION", name)),
+        }
+    }
+    Ok(images)
+}
+
 /// Reads a segment whose bytes must have the digest `expected`, and checks every sample in it.
 ///
 /// # Errors
@@ -133,6 +152,11 @@ mod tests {
         write(&mut bytes, &samples)?;
         let path = Path::new("s.tar");
         assert_eq!(parse(path, Digest::of(&bytes), &bytes).ok(), Some(samples.to_vec()));
+
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("s.tar");
+        fs::write(&file, &bytes)?;
+        assert_eq!(images(&file).ok(), Some(vec![Digest::of(b"one"), Digest::of(b"two")]));
 
         // A changed byte anywhere is noticed by the name; a changed image also by its own name inside.
         let mut changed = bytes.clone();

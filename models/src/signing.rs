@@ -1,4 +1,4 @@
-//! Who made a bundle, and who may order a device to go back to an older one.
+//! Who made a bundle, who may order a device to go back to an older one, and who has a segment.
 //!
 //! Keys are of the curve P-256, in the PEM files that OpenSSL reads and writes. What is signed is wrapped into a DSSE
 //! envelope; a bundle's signature is that of OpenSSF Model Signing, so that its tools verify our bundles and we theirs.
@@ -9,10 +9,12 @@
 
 mod envelope;
 mod keys;
+mod message;
 mod model_signature;
 mod order;
 
 pub use keys::{PrivateKey, PublicKey, TrustedKeys};
+pub use message::Message;
 pub use model_signature::MAX_SIGNATURE;
 pub use order::RollbackOrder;
 

@@ -5,18 +5,21 @@
 //! ```text
 //! channels/CHANNEL.json            which bundle the devices of a channel should run: a ChannelPointer
 //! channels/CHANNEL.rollback.json   the order to go back to an older one, if there is one: a signed RollbackOrder
+//! channels/CHANNEL.demand.json     what the fleet has of each class, and what is wanted: a Demand
 //! bundles/DIGEST/FILE              the files of a bundle
 //! segments/DEVICE/DIGEST.tar       a sealed segment, uploaded by a device
-//! receipts/DEVICE/DIGEST.json      the workstation has it: a Receipt; only then does the device delete its copy
+//! receipts/DEVICE/DIGEST.json      the workstation has it: a signed Receipt; only then does the device delete its copy
 //! devices/DEVICE.json              how the device is: a DeviceStatus
 //! ```
 //!
-//! Everything but pointers, orders, statuses and signatures is named by its content and never changes.
+//! Everything but pointers, orders, demands, statuses and signatures is named by its content and never changes.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Error, Result, segment};
+use crate::{Digest, Dropped, Error, ReasonKind, Result, segment, signing::Message};
 
 /// The current bundle of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +43,10 @@ pub struct Receipt {
     pub received: Timestamp,
 }
 
+impl Message for Receipt {
+    const TYPE: &str = "application/vnd.flywheel.receipt+json";
+}
+
 /// What a device says of itself after every pass over its source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,24 +67,61 @@ pub struct DeviceStatus {
     pub reported: Timestamp,
 }
 
-/// What a device counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a device counts. Every image that was classified is in [`samples`](Self::samples) or in one of [`dropped`](Self::dropped).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counters {
     /// Images classified.
     pub classified: u64,
     /// Images that could not be read and were skipped.
     pub unreadable: u64,
-    /// Samples kept for their confidence.
-    pub confident: u64,
-    /// Samples kept for audit.
-    pub audit: u64,
-    /// Confident predictions not kept because their class had its share.
-    pub over_quota: u64,
-    /// Samples that were to be kept and could not be, as on a full disk.
-    pub not_kept: u64,
-    /// Images seen before, byte for byte, and not kept again.
-    pub duplicates: u64,
+    /// Images kept.
+    pub samples: u64,
+    /// Reasons that they were kept for; some have several.
+    pub kept: BTreeMap<ReasonKind, u64>,
+    /// Images not kept, by what stopped them.
+    pub dropped: BTreeMap<Dropped, u64>,
+    /// Samples kept and deleted again to make room for more useful ones.
+    pub evicted: u64,
+    /// Segments that the disk damaged.
+    pub damaged: u64,
+}
+
+impl Counters {
+    /// Samples kept for a reason.
+    pub fn kept_for(&self, kind: ReasonKind) -> u64 {
+        self.kept.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// Images that something stopped.
+    pub fn dropped_as(&self, why: Dropped) -> u64 {
+        self.dropped.get(&why).copied().unwrap_or(0)
+    }
+}
+
+/// What the workstation has of each class, and what it asks its devices for, by label.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Demand {
+    /// Confident samples that it has from the whole fleet.
+    pub held: BTreeMap<String, u64>,
+    /// What it asks for.
+    pub wanted: BTreeMap<String, Request>,
+}
+
+/// How many samples of a class every device is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// So many from each device, as far as the bundle's rules allow.
+    pub per_device: u32,
+    /// When it was asked: what a device kept for an earlier request does not count.
+    pub asked: Timestamp,
+}
+
+/// Name of a channel's demand.
+pub fn demand(channel: &str) -> String {
+    format!("channels/{channel}.demand.json")
 }
 
 /// Name of a channel's pointer.

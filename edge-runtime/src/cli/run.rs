@@ -40,7 +40,10 @@ edge.toml:
   state = \"state\"
   remote = \"/mnt/share\"
   trusted_keys = [\"trusted.pem\"]
-  poll_seconds = 2.0")]
+  poll_seconds = 2.0
+  store_mebibytes = 512
+  [budget]
+  per_hour = 100")]
 pub struct RunArgs {
     /// Configuration file; flags override what it says
     #[arg(long, value_name = "FILE")]
@@ -94,6 +97,18 @@ pub struct RunArgs {
     #[arg(long, value_name = "MEBIBYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     seal_after_mebibytes: Option<u64>,
+    /// Seconds after which a segment is sealed, however few samples there are [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seal_after_seconds: Option<f64>,
+    /// Mebibytes that samples and segments take on disk, at most [default: 2048]
+    #[arg(long, value_name = "MEBIBYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_mebibytes: Option<u64>,
+    /// Mebibytes of samples written to disk in a day, at most [default: no limit]
+    #[arg(long, value_name = "MEBIBYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    write_mebibytes_per_day: Option<u32>,
     /// Seed of the draws that choose audit samples [default: from the system]
     #[arg(long, value_name = "SEED")]
     #[serde(skip_serializing_if = "Option::is_none")]

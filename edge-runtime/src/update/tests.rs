@@ -240,14 +240,14 @@ fn a_device_goes_back_only_by_a_signed_order_and_only_once() -> TestResult {
     let to = ChannelPointer { bundle: first, sequence: 1 };
     let order = RollbackOrder { channel: "stable".into(), from: 2, to };
     let put = |order: Vec<u8>| workstation.remote.put(&sync::rollback("stable"), order);
-    put(order.sign(&PrivateKey::from_secret([8; 32]).ok_or("no key")?)?)?;
+    put(order.seal(PrivateKey::from_secret([8; 32]).as_ref())?)?;
     assert!(matches!(workstation.check(&mut slots), Err(Error::Models(models::Error::Untrusted { .. }))));
     for wrong in [RollbackOrder { from: 1, ..order.clone() }, RollbackOrder { channel: "beta".into(), ..order.clone() }]
     {
-        put(wrong.sign(&workstation.key)?)?;
+        put(wrong.seal(Some(&workstation.key))?)?;
         assert!(matches!(workstation.check(&mut slots)?, Update::None));
     }
-    put(order.sign(&workstation.key)?)?;
+    put(order.seal(Some(&workstation.key))?)?;
     assert!(matches!(workstation.check(&mut slots)?, Update::Taken(c) if c.digest() == first));
 
     // The bundle that was left does not come back by itself, not after a restart either; a newer one does, and then the

@@ -15,6 +15,7 @@ mod round;
 mod sign;
 mod train;
 mod verify;
+mod want;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, sync::atomic::Ordering};
 
@@ -60,6 +61,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Run the next round: ingest, relabel, train, export, gate, publish
     Round(round::RoundArgs),
+    /// Ask the devices for samples of certain classes
+    Want(want::WantArgs),
     /// Make the pair of keys that bundles are signed and verified with
     Keygen(keygen::KeygenArgs),
     /// Sign a bundle
@@ -108,6 +111,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
         Command::Round(args) => round::run(args),
+        Command::Want(args) => want::run(args),
         Command::Keygen(args) => keygen::run(args),
         Command::Sign(args) => sign::run(args),
         Command::Verify(args) => verify::run(args),

@@ -50,21 +50,16 @@ impl Fleet {
         for name in field.devices() {
             let folder = folder.join("devices").join(name);
             durable::create_folders(&folder)?;
+            let source = std::path::absolute(field.folder(name).context("every device has a folder")?)?;
+            let state = std::path::absolute(folder.join("state"))?;
+            let remote = std::path::absolute(project.remote_folder())?;
             let config = EdgeConfig {
-                device: name.to_owned(),
-                source: std::path::absolute(field.folder(name).context("every device has a folder")?)?,
-                state: std::path::absolute(folder.join("state"))?,
-                remote: std::path::absolute(project.remote_folder())?,
                 channel: project.config().store.channel.clone(),
                 trusted_keys: vec![std::path::absolute(trusted_key)?],
-                target: None,
-                onnxruntime: None,
-                accelerators: Vec::new(),
                 poll_seconds: 0.2,
-                seal_after_samples: 500,
-                seal_after_mebibytes: 64,
+                seal_after_seconds: 0.0,
                 audit_seed: Some(project.config().train.seed),
-                bundle: None,
+                ..EdgeConfig::new(name, source, state, remote)
             };
             let config_file = folder.join("edge.toml");
             durable::write(&config_file, toml::to_string_pretty(&config)?.as_bytes())?;
@@ -92,7 +87,7 @@ impl Fleet {
     /// Waits until every device has dealt with all images of a wave and uploaded all segments.
     pub(super) fn wait_until_synced(&mut self, field: &Field, wave: u32) -> Result<()> {
         self.wait(|remote, status| {
-            let counters = status.counters;
+            let counters = &status.counters;
             // The damaged file came with the first wave.
             let dealt_with =
                 counters.classified as usize >= field.delivered(&status.device, wave) && counters.unreadable == 1;

@@ -177,7 +177,13 @@ fn project_config(options: &Options) -> ProjectConfig {
             ..TrainConfig::default()
         },
         calibration: CalibrationConfig::default(),
-        collection: models::CollectionPolicy { confident_per_class: 60, audit_probability: 0.1 },
+        collection: models::CollectionPolicy {
+            confident_per_class: 60,
+            audit_probability: 0.1,
+            // Digits of 8x8 pixels all look much alike.
+            near_duplicates: models::collection::NearDuplicates { window: 0, ..Default::default() },
+            ..Default::default()
+        },
         export: ExportConfig { signing_key: Some(Path::new(KEYS).join(keys::PRIVATE_KEY)), ..ExportConfig::default() },
         gate: Default::default(),
         store: StoreConfig::default(),

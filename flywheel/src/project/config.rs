@@ -225,13 +225,13 @@ impl ProjectConfig {
             ("data.test_fraction", config.data.test_fraction),
             ("calibration.precision", config.calibration.precision),
             ("calibration.lowest_threshold", config.calibration.lowest_threshold),
-            ("collection.audit_probability", config.collection.audit_probability),
             ("export.max_loss", config.export.max_loss),
             ("gate.margin", config.gate.margin),
         ];
         for (key, value) in fractions {
             ensure!((0.0..=1.0).contains(&value), "{key} = {value}: expected a number from 0 to 1");
         }
+        config.collection.validate("collection")?;
         ensure!(
             config.export.arithmetic == Arithmetic::F32 || config.export.weights != Storage::F16,
             "export.weights = \"f16\": expected it left out beside arithmetic = \"int8\", which stores kernels in 8 bits"

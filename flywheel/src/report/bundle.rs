@@ -91,8 +91,9 @@ pub fn facts(bundle: &Bundle, signature: &str) -> Vec<Fact> {
         Fact::new(
             "Collects",
             format!(
-                "at most {} confident samples a class, {} of all images for audit",
+                "at most {} confident and {} uncertain samples a class, {} of all images for audit",
                 manifest.collection.confident_per_class,
+                manifest.collection.uncertain.per_class,
                 percent(manifest.collection.audit_probability)
             ),
         ),

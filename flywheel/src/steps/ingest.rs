@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context, Result};
 use edge_runtime::sync::Remote;
 use jiff::Timestamp;
-use models::{Digest, Sample, durable, segment, sync};
+use models::{Digest, Sample, durable, segment, signing::Message, sync};
 use serde::Serialize;
 
 use crate::project::Project;
@@ -26,12 +26,13 @@ pub struct Ingested {
 
 /// Fetches, verifies and keeps every segment that is not here yet, then receipts it.
 ///
-/// The receipt is written only once the segment is durably here; running it again changes nothing.
+/// The receipt is written only once the segment is durably here, signed by the key that signs bundles; running it again changes nothing.
 ///
 /// # Errors
 /// If the remote or the disk fails. A segment that is not valid is no error.
 pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Ingested> {
     let mut ingested = Ingested::default();
+    let key = project.signing_key()?;
     for device in sorted_entries(&project.segments_folder())? {
         durable::delete_temporary(&device)?;
     }
@@ -67,7 +68,7 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
         durable::create_folders(path.parent().unwrap_or(Path::new("")))?;
         durable::write(&path, &bytes)?;
         let receipt = sync::Receipt { segment: digest, samples, received: now };
-        remote.put(&receipt_name, serde_json::to_vec_pretty(&receipt)?)?;
+        remote.put(&receipt_name, receipt.seal(key.as_ref())?)?;
         ingested.segments += 1;
         ingested.samples += samples;
     }

@@ -1,12 +1,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{FORMAT, LISTED, MANIFEST, Release};
 use crate::{
-    Calibration, Digest, Error, LabelSet, ModelSpec, NetworkSpec, Preprocessing, Result,
+    Calibration, CollectionPolicy, Digest, Error, LabelSet, ModelSpec, NetworkSpec, Preprocessing, Result,
     preprocess::{InputLayout, InputSpec},
     signing::{self, TrustedKeys},
     weights::{Arithmetic, Storage},
@@ -57,22 +56,6 @@ pub struct FileEntry {
     pub bytes: u64,
 }
 
-/// Which samples a device keeps while it runs a bundle.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CollectionPolicy {
-    /// Confident samples kept per class and bundle, at most. Keeps a frequent class from filling the disk.
-    pub confident_per_class: u32,
-    /// Probability with which any image at all is kept for audit, whatever the model says of it.
-    pub audit_probability: f64,
-}
-
-impl Default for CollectionPolicy {
-    fn default() -> Self {
-        Self { confident_per_class: 1000, audit_probability: 0.05 }
-    }
-}
-
 impl Manifest {
     /// Parses and checks a manifest; `what` names it in errors.
     ///
@@ -97,10 +80,7 @@ impl Manifest {
         let malformed = |e: Error| Error::malformed(what, "parts that fit each other", e);
         self.model_spec().validate().map_err(malformed)?;
         self.calibration.clone().validate(self.labels.len()).map_err(malformed)?;
-        let audit = self.collection.audit_probability;
-        if !(0.0..=1.0).contains(&audit) {
-            return Err(Error::malformed(what, "an audit_probability from 0 to 1", audit));
-        }
+        self.collection.validate(&format!("{what}, collection"))?;
         if !self.files.keys().map(String::as_str).eq(sorted(LISTED)) {
             let names: Vec<_> = self.files.keys().collect();
             return Err(Error::malformed(what, format!("the files {LISTED:?}"), format!("{names:?}")));

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    Calibration, LabelSet, NetworkSpec, Pixels, Preprocessing, TrainingFacts,
+    Calibration, CollectionPolicy, LabelSet, NetworkSpec, Pixels, Preprocessing, TrainingFacts,
     preprocess::{Color, InputLayout},
     weights::{Arithmetic, Storage},
 };

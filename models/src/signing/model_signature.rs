@@ -118,7 +118,7 @@ pub(crate) fn sign(
             public_key: PublicKeyIdentifier { hint: key.public().id().to_string() },
             tlog_entries: [],
         },
-        dsse_envelope: Envelope::seal(PAYLOAD, &serde_json::to_vec(&statement)?, key),
+        dsse_envelope: Envelope::seal(PAYLOAD, &serde_json::to_vec(&statement)?, Some(key)),
     })
 }
 
