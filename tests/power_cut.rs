@@ -27,6 +27,7 @@ use std::{
 use edge_runtime::{EdgeConfig, device, sync::Remote};
 use flywheel::{
     project::Project,
+    round::open_remote,
     steps::ingest::{ingest, samples},
 };
 use fuser::BackgroundSession;
@@ -213,7 +214,7 @@ fn process() -> TestResult {
     let root = Path::new(root);
     if step == "Intake" {
         let project = Project::open(&root.join("hub/flywheel.toml"))?;
-        let ingested = ingest(&project, &Remote::folder(&project.remote_folder())?, Timestamp::UNIX_EPOCH)?;
+        let ingested = ingest(&project, &open_remote(&project)?, Timestamp::UNIX_EPOCH)?;
         return if ingested.refused.is_empty() { Ok(()) } else { Err(format!("{ingested:?}").into()) };
     }
     let config = EdgeConfig { poll_seconds: 0.01, seal_after_samples: 4, ..device_config(root) };

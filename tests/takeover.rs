@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_runtime::{EdgeConfig, device, engine::Backend, event::Event, sync::Remote};
+use edge_runtime::{
+    EdgeConfig, device,
+    engine::Backend,
+    event::Event,
+    sync::{Address, Remote},
+};
 use exporter::Parts;
 use jiff::Timestamp;
 use models::{
@@ -80,7 +85,7 @@ pub(crate) fn device_config(root: &Path) -> EdgeConfig {
         poll_seconds: 0.05,
         seal_after_seconds: 0.1,
         audit_seed: Some(1),
-        ..EdgeConfig::new("cam-1", folder("source"), folder("state"), folder("remote"))
+        ..EdgeConfig::new("cam-1", folder("source"), folder("state"), Address::Folder(folder("remote")))
     }
 }
 

@@ -17,10 +17,12 @@ use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::Subsc
 
 mod bench;
 mod classify;
+mod enrol;
 mod run;
 
 pub use bench::BenchArgs;
 pub use classify::ClassifyArgs;
+pub use enrol::EnrolArgs;
 pub use run::RunArgs;
 
 /// Runs an image classifier on a device and collects what it can learn from.
@@ -36,6 +38,8 @@ struct Program {
 pub enum EdgeCommand {
     /// Classify the images that appear in a folder, keep the samples worth learning from, sync them
     Run(Box<RunArgs>),
+    /// Make the device known at a hub, by a token
+    Enrol(EnrolArgs),
     /// Classify image files and print what they show
     Classify(ClassifyArgs),
     /// Measure how fast a bundle runs on this machine
@@ -71,6 +75,7 @@ pub fn start<P: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<P, E
 pub fn execute(command: EdgeCommand) -> ExitCode {
     let result = match command {
         EdgeCommand::Run(args) => run::run(*args),
+        EdgeCommand::Enrol(args) => enrol::run(args),
         EdgeCommand::Classify(args) => classify::run(args),
         EdgeCommand::Bench(args) => bench::run(args),
     };

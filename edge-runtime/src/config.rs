@@ -9,7 +9,7 @@ use models::{collection::Budget, sync::is_device_name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, engine::Accelerator};
+use crate::{Error, Result, engine::Accelerator, sync::Address};
 
 /// The configuration of a device, in TOML. Relative paths start at the folder in which the program runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,8 +21,9 @@ pub struct EdgeConfig {
     pub source: PathBuf,
     /// Folder of the device's own: its bundle, its journal, its samples. Created if it is missing.
     pub state: PathBuf,
-    /// Folder shared with the workstation, as on a network drive. It may be away for a while.
-    pub remote: PathBuf,
+    /// Folder shared with the workstation, as on a network drive, or the address of a hub, as `https://hub.local:8443`, where the
+    /// device was enrolled. It may be away for a while.
+    pub remote: Address,
     /// Channel whose bundle the device runs.
     #[serde(default = "channel")]
     pub channel: String,
@@ -96,8 +97,8 @@ fn store_mebibytes() -> u64 {
 }
 
 impl EdgeConfig {
-    /// A device with these folders, and the defaults for everything else.
-    pub fn new(device: &str, source: PathBuf, state: PathBuf, remote: PathBuf) -> Self {
+    /// A device with these places, and the defaults for everything else.
+    pub fn new(device: &str, source: PathBuf, state: PathBuf, remote: Address) -> Self {
         Self {
             device: device.to_owned(),
             source,
@@ -118,6 +119,11 @@ impl EdgeConfig {
             audit_seed: None,
             bundle: None,
         }
+    }
+
+    /// Folder of what enrolment at a hub has left.
+    pub fn credentials(&self) -> PathBuf {
+        self.state.join("hub")
     }
 
     /// Reads a configuration file.

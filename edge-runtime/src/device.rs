@@ -99,6 +99,8 @@ struct Device<'a> {
     slots: Slots,
     /// Whose receipts count.
     trusted: TrustedKeys,
+    /// The remote, if it is a hub: its connection is used again.
+    hub: Option<Remote>,
     source: Folder,
     journal: Journal,
     store: Store,
@@ -173,6 +175,7 @@ impl<'a> Device<'a> {
             serving: None,
             slots,
             trusted,
+            hub: None,
             source: Folder::new(&config.source),
             journal,
             store,
@@ -226,7 +229,7 @@ impl<'a> Device<'a> {
     }
 
     fn update(&mut self) -> Result<()> {
-        let remote = Remote::folder(&self.config.remote)?;
+        let remote = self.remote()?;
         match self.slots.check(&remote, Timestamp::now())? {
             Update::None => {}
             Update::Taken(classifier) => self.serve(*classifier),
@@ -366,7 +369,7 @@ impl<'a> Device<'a> {
     fn sync(&mut self, pass: Pass, is_last: bool) -> Result<()> {
         let Some((classifier, _)) = &self.serving else { return Ok(()) };
         let (bundle, sequence) = (classifier.digest(), classifier.manifest().sequence);
-        let remote = Remote::folder(&self.config.remote)?;
+        let remote = self.remote()?;
         self.push(&remote)?;
         let patience = Duration::from_secs_f64(self.config.seal_after_seconds);
         let is_old = self.open_since.is_some_and(|since| since.elapsed() >= patience);
@@ -387,10 +390,29 @@ impl<'a> Device<'a> {
         sync::report(&remote, &status)
     }
 
+    /// The remote. A hub's key is that of another device if this one was given another name since it was enrolled.
+    fn remote(&mut self) -> Result<Remote> {
+        if let Some(hub) = &self.hub {
+            return Ok(hub.clone());
+        }
+        let remote = Remote::open(&self.config.remote, &self.config.credentials())?;
+        match remote.enrolled() {
+            Some(enrolled) if enrolled.name != self.config.device => {
+                let reason =
+                    format!("enrolled at {} as {:?}; expected the same name", self.config.remote, enrolled.name);
+                Err(Error::Config { what: format!("device = {:?}", self.config.device), reason })
+            }
+            Some(_) => Ok(self.hub.insert(remote).clone()),
+            // A folder may be unmounted, or another one be mounted there.
+            None => Ok(remote),
+        }
+    }
+
     fn push(&mut self, remote: &Remote) -> Result<()> {
+        let trusted = remote.receipt_keys(&self.trusted)?;
         let damaged = &mut self.counters.damaged;
         let progress = &mut *self.progress;
-        sync::push(&mut self.store, remote, &self.config.device, &self.trusted, &mut |event| {
+        sync::push(&mut self.store, remote, &self.config.device, &trusted, &mut |event| {
             *damaged += u64::from(matches!(event, Event::Damaged { .. }));
             progress(event);
         })

@@ -1,6 +1,12 @@
 use std::path::PathBuf;
 
-use models::{Digest, bundle::Disagreement};
+use models::{
+    Digest,
+    bundle::Disagreement,
+    hub::{Refusal, RefusalCode},
+};
+
+use crate::sync::Address;
 
 /// What can go wrong on a device.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +76,35 @@ pub enum Error {
         source: object_store::Error,
     },
 
+    /// A hub cannot be reached.
+    #[error("cannot reach {hub}: {source}")]
+    Offline {
+        /// The hub's address.
+        hub: String,
+        /// What failed.
+        source: Box<ureq::Error>,
+    },
+
+    /// A hub refuses a request.
+    #[error("the hub refuses to {action} {name:?}: {}", refusal.message)]
+    Refused {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The object, or the hub itself.
+        name: String,
+        /// The hub's reason.
+        refusal: Refusal,
+    },
+
+    /// A hub does not know us yet.
+    #[error("not enrolled at {hub}: {why}; ask for a token, and run `flywheel-edge enrol`")]
+    NotEnrolled {
+        /// The hub's address.
+        hub: String,
+        /// What is missing.
+        why: String,
+    },
+
     /// An object that another one refers to is not in the remote.
     #[error("{name:?} is not in the remote, though {because}")]
     Missing {
@@ -96,10 +131,10 @@ pub enum Error {
     },
 
     /// There is nothing to classify with.
-    #[error("no bundle: channel {channel:?} of {} names none that this device takes, and none was given", remote.display())]
+    #[error("no bundle: channel {channel:?} of {remote} names none that this device takes, and none was given")]
     NoBundle {
         /// The remote.
-        remote: PathBuf,
+        remote: Address,
         /// The channel.
         channel: String,
     },
@@ -112,6 +147,12 @@ impl Error {
     /// Whether the cause lies in a disk, a connection or the clock, so that the same step may succeed later.
     pub fn is_passing(&self) -> bool {
         use models::Error::{Io, TooEarly};
-        matches!(self, Self::Remote { .. } | Self::Missing { .. } | Self::Models(Io { .. } | TooEarly { .. }))
+        match self {
+            Self::Remote { .. } | Self::Missing { .. } | Self::Offline { .. } | Self::NotEnrolled { .. } => true,
+            // A key can be enrolled again.
+            Self::Refused { refusal, .. } => refusal.code != RefusalCode::Content,
+            Self::Models(e) => matches!(e, Io { .. } | TooEarly { .. }),
+            _ => false,
+        }
     }
 }

@@ -79,7 +79,7 @@ pub enum Event {
         /// The segment.
         segment: Digest,
     },
-    /// A segment that the disk damaged is set aside.
+    /// A segment that the disk damaged, or that a hub refuses for what it is, is set aside.
     Damaged {
         /// The segment.
         segment: Digest,

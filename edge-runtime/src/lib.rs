@@ -39,6 +39,7 @@
 //! trying.json            the bundle that is being tried, or with which the device went down
 //! bundles/DIGEST/        its files
 //! predictions.jsonl      the journal
+//! hub/                   the device's key, and as whom a hub knows it
 //! store/open/            kept samples, not yet sealed
 //! store/damaged/         what of the store the disk damaged
 //! store/sealed/          segments without a receipt

@@ -4,15 +4,19 @@ use std::fs;
 
 use models::{
     Digest,
+    hub::RefusalCode,
     signing::{Message, TrustedKeys},
     sync::{self, ChannelPointer, Demand, DeviceStatus, Receipt},
 };
 
 use crate::{Result, event::Event, store::Store};
 
+mod hub;
+mod objects;
 mod remote;
 
-pub use remote::Remote;
+pub use hub::Credentials;
+pub use remote::{Address, Remote};
 
 /// No message is larger, in bytes.
 const MAX_MESSAGE: u64 = 1 << 20;
@@ -36,8 +40,19 @@ pub fn push(
             continue;
         }
         match upload(store, remote, device, segment) {
-            Ok(true) => progress(&Event::Uploaded { segment }),
+            Ok(true) => {
+                progress(&Event::Uploaded { segment });
+                // A hub receipts at once.
+                if has_receipt(remote, device, segment, trusted)? {
+                    store.release(segment)?;
+                    progress(&Event::Receipted { segment });
+                }
+            }
             Ok(false) => {}
+            Err(crate::Error::Refused { refusal, .. }) if refusal.code == RefusalCode::Content => {
+                store.set_aside(segment)?;
+                progress(&Event::Damaged { segment, why: refusal.message });
+            }
             Err(crate::Error::Models(why @ models::Error::DigestMismatch { .. })) => {
                 store.set_aside(segment)?;
                 progress(&Event::Damaged { segment, why: why.to_string() });

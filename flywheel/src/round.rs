@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use edge_runtime::sync::Remote;
+use edge_runtime::sync::{Address, Remote};
 use jiff::Timestamp;
 use models::{
     Bundle, Digest, Sample, Weights, durable,
@@ -243,14 +243,16 @@ pub fn records(project: &Project) -> Result<Vec<RoundRecord>> {
     }
 }
 
-/// The remote, its folder created if it is missing.
+/// The remote; a folder is created if it is missing.
 ///
 /// # Errors
-/// If it cannot be created or opened.
+/// If it cannot be created or opened; if it is a hub where the workstation is not enrolled.
 pub fn open_remote(project: &Project) -> Result<Remote> {
-    let folder = project.remote_folder();
-    durable::create_folders(&folder)?;
-    Ok(Remote::folder(&folder)?)
+    let address = project.remote();
+    if let Address::Folder(folder) = &address {
+        durable::create_folders(folder)?;
+    }
+    Ok(Remote::open(&address, &project.credentials())?)
 }
 
 /// Held while a round runs, so that no second one uses the project.

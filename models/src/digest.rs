@@ -40,6 +40,11 @@ impl Digest {
         }
     }
 
+    /// The digest of these 32 bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Its 32 bytes.
     pub fn into_bytes(self) -> [u8; 32] {
         self.0

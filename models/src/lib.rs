@@ -25,6 +25,7 @@
 //! | [`signing`] | who made a bundle: keys, signatures, orders to go back |
 //! | [`sample`], [`segment`] | a kept image with its record; a sealed file of them |
 //! | [`sync`] | names and messages in the store between devices and workstation |
+//! | [`hub`] | who may do what over HTTP |
 //! | [`durable`] | writing files so that a power cut leaves the old or the new content, never half of it |
 //! | [`tolerance`] | how far two computations of the same number may be apart |
 
@@ -34,6 +35,7 @@ pub mod collection;
 mod digest;
 pub mod durable;
 mod error;
+pub mod hub;
 mod labels;
 pub mod network;
 mod perceptual;

@@ -77,8 +77,21 @@ pub fn parse(path: &Path, expected: Digest, bytes: &[u8]) -> Result<Vec<Sample>>
     if found != expected {
         return Err(Error::DigestMismatch { path: path.to_owned(), expected, found });
     }
-    let what = path.display().to_string();
     let mut samples = Vec::new();
+    each(path, bytes, |sample| {
+        samples.push(sample);
+        Ok(())
+    })?;
+    Ok(samples)
+}
+
+/// Reads a segment's samples one after another and checks each, with no more than one of them in memory; `path` is only for
+/// errors, and the digest of the whole is not checked.
+///
+/// # Errors
+/// As [`read`], and what `take` returns.
+pub fn each(path: &Path, bytes: impl Read, mut take: impl FnMut(Sample) -> Result<()>) -> Result<()> {
+    let what = path.display().to_string();
     let mut pending: Option<(String, String, Vec<u8>)> = None;
     for entry in tar::Archive::new(bytes).entries().map_err(Error::io("read", path))? {
         let mut entry = entry.map_err(Error::io("read", path))?;
@@ -116,11 +129,11 @@ pub fn parse(path: &Path, expected: Digest, bytes: &[u8]) -> Result<Vec<Sample>>
         if record.reasons.is_empty() {
             return Err(malformed("at least one reason for keeping it", "none"));
         }
-        samples.push(Sample { record, image });
+        take(Sample { record, image })?;
     }
     match pending {
         Some((image, ..)) => Err(Error::malformed(what, format!("a record for image {image}"), "the end of the file")),
-        None => Ok(samples),
+        None => Ok(()),
     }
 }
 

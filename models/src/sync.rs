@@ -83,7 +83,7 @@ pub struct Counters {
     pub dropped: BTreeMap<Dropped, u64>,
     /// Samples kept and deleted again to make room for more useful ones.
     pub evicted: u64,
-    /// Segments that the disk damaged.
+    /// Segments that the disk damaged, or that a hub refused for what they are.
     pub damaged: u64,
 }
 

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug, Args, Serialize)]
 #[command(after_help = "\
 The settings device, source, state and remote are needed, from --config or as flags. The remote is a folder shared \
-with the workstation; while it is away, the device goes on and syncs later. Ctrl-C and SIGTERM stop the device after \
+with the workstation, or the address of a hub where `enrol` made the device known; while it is away, the device goes on and syncs later. Ctrl-C and SIGTERM stop the device after \
 the images at hand; nothing is lost.
 
 Examples:
@@ -61,10 +61,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "FOLDER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<PathBuf>,
-    /// Folder shared with the workstation
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder shared with the workstation, or address of a hub
+    #[arg(long, value_name = "FOLDER|URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    remote: Option<PathBuf>,
+    remote: Option<String>,
     /// Channel whose bundle the device runs [default: stable]
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,10 @@ use std::path::Path;
 use models::{CollectionPolicy, ReasonKind, bundle::MANIFEST, segment, sync as names};
 
 use super::*;
-use crate::fixture::{self, TestResult};
+use crate::{
+    fixture::{self, TestResult},
+    sync::Address,
+};
 
 /// A source, a state, a remote and a bundle in one folder.
 struct Bed(tempfile::TempDir);
@@ -34,7 +37,7 @@ impl Bed {
             seal_after_samples: 8,
             audit_seed: Some(5),
             bundle: Some(folder("bundle")),
-            ..EdgeConfig::new("cam-1", folder("images"), folder("state"), folder("remote"))
+            ..EdgeConfig::new("cam-1", folder("images"), folder("state"), Address::Folder(folder("remote")))
         }
     }
 

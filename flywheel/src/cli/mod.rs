@@ -5,6 +5,7 @@ mod config_page;
 mod data;
 mod demo;
 mod doctor;
+mod enrol;
 mod eval;
 mod export;
 mod init;
@@ -61,6 +62,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Run the next round: ingest, relabel, train, export, gate, publish
     Round(round::RoundArgs),
+    /// Make the workstation known at a hub, by a token
+    Enrol(enrol::EnrolArgs),
     /// Ask the devices for samples of certain classes
     Want(want::WantArgs),
     /// Make the pair of keys that bundles are signed and verified with
@@ -111,6 +114,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
         Command::Round(args) => round::run(args),
+        Command::Enrol(args) => enrol::run(args),
         Command::Want(args) => want::run(args),
         Command::Keygen(args) => keygen::run(args),
         Command::Sign(args) => sign::run(args),

@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use edge_runtime::{EdgeConfig, journal::Entry, sync::Remote};
+use edge_runtime::{
+    EdgeConfig,
+    journal::Entry,
+    sync::{Address, Remote},
+};
 use models::{
     durable,
     sync::{self, DeviceStatus},
@@ -52,7 +56,10 @@ impl Fleet {
             durable::create_folders(&folder)?;
             let source = std::path::absolute(field.folder(name).context("every device has a folder")?)?;
             let state = std::path::absolute(folder.join("state"))?;
-            let remote = std::path::absolute(project.remote_folder())?;
+            let remote = match project.remote() {
+                Address::Folder(folder) => Address::Folder(std::path::absolute(folder)?),
+                hub => hub,
+            };
             let config = EdgeConfig {
                 channel: project.config().store.channel.clone(),
                 trusted_keys: vec![std::path::absolute(trusted_key)?],

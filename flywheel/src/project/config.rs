@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use edge_runtime::sync::Address;
 use models::{
     CollectionPolicy, Preprocessing,
     preprocess::InputLayout,
@@ -174,15 +175,16 @@ impl Default for GateConfig {
 pub struct StoreConfig {
     /// Folder for everything that training and rounds make.
     pub folder: PathBuf,
-    /// Folder shared with the devices, as on a network drive.
-    pub remote: PathBuf,
+    /// Folder shared with the devices, as on a network drive, or the address of a hub, as `https://hub.local:8443`, where
+    /// `flywheel enrol` made the workstation known.
+    pub remote: Address,
     /// Channel that models are published on.
     pub channel: String,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { folder: "flywheel".into(), remote: "remote".into(), channel: "stable".into() }
+        Self { folder: "flywheel".into(), remote: Address::Folder("remote".into()), channel: "stable".into() }
     }
 }
 

@@ -6,6 +6,7 @@
 //! FOLDER/bundles/round-N/          what round N exported
 //! FOLDER/segments/DEVICE/*.tar     what the devices sent, verified
 //! FOLDER/rounds/round-N.json       the record of round N
+//! FOLDER/hub/                      the workstation's key at a hub, if the remote is one
 //! REMOTE/                          the store shared with the devices
 //! ```
 
@@ -16,6 +17,7 @@ mod layers;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use edge_runtime::sync::Address;
 use models::{preprocess::InputLayout, signing::PrivateKey};
 use trainer::config::Algorithm;
 
@@ -103,9 +105,17 @@ impl Project {
         Ok(path.map(|path| PrivateKey::read(&path)).transpose()?)
     }
 
-    /// The store shared with the devices.
-    pub fn remote_folder(&self) -> PathBuf {
-        self.path(&self.config.store.remote)
+    /// The store shared with the devices, from where the program runs.
+    pub fn remote(&self) -> Address {
+        match &self.config.store.remote {
+            Address::Folder(path) => Address::Folder(self.path(path)),
+            hub => hub.clone(),
+        }
+    }
+
+    /// Folder of what enrolment at a hub has left.
+    pub fn credentials(&self) -> PathBuf {
+        self.folder("hub")
     }
 
     fn folder(&self, name: &str) -> PathBuf {

@@ -26,7 +26,7 @@ pub struct Ingested {
 
 /// Fetches, verifies and keeps every segment that is not here yet, then receipts it.
 ///
-/// The receipt is written only once the segment is durably here, signed by the key that signs bundles; running it again changes nothing.
+/// The receipt is written only once the segment is durably here, signed by the key that signs bundles; a hub writes its own. Running it again changes nothing.
 ///
 /// # Errors
 /// If the remote or the disk fails. A segment that is not valid is no error.
@@ -67,8 +67,11 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
         };
         durable::create_folders(path.parent().unwrap_or(Path::new("")))?;
         durable::write(&path, &bytes)?;
-        let receipt = sync::Receipt { segment: digest, samples, received: now };
-        remote.put(&receipt_name, receipt.seal(key.as_ref())?)?;
+        // A hub has receipted it already.
+        if remote.enrolled().is_none() {
+            let receipt = sync::Receipt { segment: digest, samples, received: now };
+            remote.put(&receipt_name, receipt.seal(key.as_ref())?)?;
+        }
         ingested.segments += 1;
         ingested.samples += samples;
     }
@@ -159,8 +162,7 @@ mod tests {
         let config = folder.path().join("flywheel.toml");
         fs::write(&config, "[data]\nlabeled = 'x'\n[preprocessing]\ncolor = 'gray'\nheight = 8\nwidth = 8\n")?;
         let project = Project::open(&config)?;
-        durable::create_folders(&project.remote_folder())?;
-        let remote = Remote::folder(&project.remote_folder())?;
+        let remote = crate::round::open_remote(&project)?;
 
         let confident = Reason::Confident { threshold: 0.95 };
         let audit = Reason::Audit { probability: 0.1 };
@@ -185,7 +187,7 @@ mod tests {
 
         // Again: nothing new. Without the receipt, as after a cut before it was written: it is written again.
         assert_eq!(ingest(&project, &remote, Timestamp::UNIX_EPOCH)?.segments, 0);
-        fs::remove_file(project.remote_folder().join(sync::receipt("cam-1", first)))?;
+        fs::remove_file(folder.path().join("remote").join(sync::receipt("cam-1", first)))?;
         ingest(&project, &remote, Timestamp::UNIX_EPOCH)?;
         assert!(remote.size(&sync::receipt("cam-1", first))?.is_some());
         assert_eq!(samples(&project)?.len(), 2);

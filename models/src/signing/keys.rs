@@ -57,9 +57,20 @@ impl PrivateKey {
         let signature: Signature = self.0.sign(message);
         signature.to_der().as_bytes().to_vec()
     }
+
+    /// The same in IEEE P1363 form: two numbers of 32 bytes.
+    pub(super) fn sign_raw(&self, message: &[u8]) -> Vec<u8> {
+        let signature: Signature = self.0.sign(message);
+        signature.to_bytes().to_vec()
+    }
 }
 
 impl PublicKey {
+    /// The key in a SubjectPublicKeyInfo PEM text; none if it is no P-256 key.
+    pub fn from_pem(pem: &str) -> Option<Self> {
+        VerifyingKey::from_public_key_pem(pem).ok().map(Self)
+    }
+
     /// Reads a key in SubjectPublicKeyInfo form.
     ///
     /// # Errors
@@ -84,6 +95,10 @@ impl PublicKey {
 
     pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         Signature::from_der(signature).is_ok_and(|signature| self.0.verify(message, &signature).is_ok())
+    }
+
+    pub(super) fn has_signed_raw(&self, message: &[u8], signature: &[u8]) -> bool {
+        Signature::from_slice(signature).is_ok_and(|signature| self.0.verify(message, &signature).is_ok())
     }
 }
 

@@ -1,0 +1,291 @@
+//! A hub, as its clients see it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use models::{
+    Digest, durable,
+    hub::{ENROL, Enrol, Enrolled, OBJECTS, Refusal, RefusalCode},
+    signing::{
+        PrivateKey,
+        request::{CONTENT_DIGEST, REQUEST_SIGNATURE, Request, SIGNATURE_INPUT},
+    },
+};
+use rand::{TryRng, rngs::SysRng};
+use serde::{Deserialize, Serialize};
+use ureq::{
+    Agent, Body,
+    http::{self, Response, StatusCode, header::CONTENT_LENGTH, header::DATE},
+    tls::{Certificate, RootCerts, TlsConfig},
+};
+
+use crate::{Error, Result};
+
+const CONNECT: Duration = Duration::from_secs(15);
+/// Until the hub answers, after all was sent.
+const ANSWER: Duration = Duration::from_secs(120);
+/// No message is larger, in bytes.
+const MAX_MESSAGE: u64 = 1 << 20;
+/// A list of names may be longer.
+const MAX_LIST: u64 = 256 << 20;
+
+/// What enrolment at a hub leaves in a folder: the key, what the hub said, and its certificate if it is one of its own.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    key: PrivateKey,
+    enrolled: Enrolled,
+    certificate: Option<Vec<u8>>,
+}
+
+/// The content of `enrolled.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Enrolment {
+    /// The hub.
+    hub: String,
+    #[serde(flatten)]
+    enrolled: Enrolled,
+}
+
+struct Files {
+    key: PathBuf,
+    enrolled: PathBuf,
+    certificate: PathBuf,
+}
+
+impl Files {
+    fn of(folder: &Path) -> Self {
+        let [key, enrolled, certificate] = ["key.pem", "enrolled.json", "certificate.pem"].map(|n| folder.join(n));
+        Self { key, enrolled, certificate }
+    }
+}
+
+impl Credentials {
+    /// Reads what enrolment at this hub has left in a folder.
+    ///
+    /// # Errors
+    /// [`Error::NotEnrolled`] if there is nothing, or that of another hub; [`Error::Models`] with the path.
+    pub fn open(folder: &Path, hub: &str) -> Result<Self> {
+        let files = Files::of(folder);
+        let not_enrolled = |why: String| Error::NotEnrolled { hub: hub.to_owned(), why };
+        if !files.enrolled.exists() {
+            return Err(not_enrolled(format!("there is no {}", files.enrolled.display())));
+        }
+        let text = fs::read(&files.enrolled).map_err(models::Error::io("read", &files.enrolled))?;
+        let enrolment: Enrolment = serde_json::from_slice(&text)
+            .map_err(|e| models::Error::malformed(files.enrolled.display(), "what enrolment has left", e))?;
+        if enrolment.hub != hub {
+            return Err(not_enrolled(format!("{} is of {}", files.enrolled.display(), enrolment.hub)));
+        }
+        let certificate = if files.certificate.exists() {
+            Some(fs::read(&files.certificate).map_err(models::Error::io("read", &files.certificate))?)
+        } else {
+            None
+        };
+        Ok(Self { key: PrivateKey::read(&files.key)?, enrolled: enrolment.enrolled, certificate })
+    }
+
+    /// Makes a key and has it known at a hub by a token; all that is needed for requests is in `folder` then. What was cut off
+    /// can be done again with the same token. `certificate` is a file with the hub's certificate, if it is one of its own.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a token that is not good; [`Error::Offline`]; [`Error::Models`] with the path.
+    pub fn enrol(folder: &Path, hub: &str, token: &str, certificate: Option<&Path>) -> Result<Self> {
+        let files = Files::of(folder);
+        durable::create_folders(folder)?;
+        let certificate = match certificate {
+            Some(path) => {
+                let pem = fs::read(path).map_err(models::Error::io("read", path))?;
+                durable::write(&files.certificate, &pem)?;
+                Some(pem)
+            }
+            None => None,
+        };
+        if !files.key.exists() {
+            durable::write_secret(&files.key, new_key()?.to_pem().as_bytes())?;
+        }
+        let key = PrivateKey::read(&files.key)?;
+        let message = Enrol { token: token.to_owned(), public_key: key.public().to_pem() };
+        let body = serde_json::to_vec(&message).map_err(|e| models::Error::malformed("a token", "JSON", e))?;
+        let request = http::Request::post(format!("{hub}{ENROL}")).body(body).map_err(|e| malformed_url(hub, e))?;
+        let answer = agent(certificate.as_deref())?.run(request).map_err(|e| offline(hub, e))?;
+        let text = accept("enrol at", hub, answer)?;
+        let enrolled: Enrolled =
+            serde_json::from_slice(&text).map_err(|e| models::Error::malformed(hub, "an enrolment", e))?;
+        let enrolment = Enrolment { hub: hub.to_owned(), enrolled };
+        durable::write_json(&files.enrolled, &enrolment)?;
+        Ok(Self { key, enrolled: enrolment.enrolled, certificate })
+    }
+
+    /// As whom the hub knows us.
+    pub fn enrolled(&self) -> &Enrolled {
+        &self.enrolled
+    }
+}
+
+fn new_key() -> Result<PrivateKey> {
+    loop {
+        let mut secret = [0; 32];
+        SysRng.try_fill_bytes(&mut secret).map_err(|e| Error::Config {
+            what: "enrolment".into(),
+            reason: format!("the system gives no entropy: {e}"),
+        })?;
+        if let Some(key) = PrivateKey::from_secret(secret) {
+            return Ok(key);
+        }
+    }
+}
+
+/// Signs requests and sends them.
+#[derive(Debug)]
+pub(super) struct HubClient {
+    agent: Agent,
+    url: String,
+    credentials: Credentials,
+    /// Milliseconds by which the hub's clock is ahead of ours, as far as it has said.
+    ahead: AtomicI64,
+}
+
+impl HubClient {
+    pub(super) fn new(url: &str, credentials: Credentials) -> Result<Self> {
+        let agent = agent(credentials.certificate.as_deref())?;
+        Ok(Self { agent, url: url.to_owned(), credentials, ahead: AtomicI64::new(0) })
+    }
+
+    pub(super) fn enrolled(&self) -> &Enrolled {
+        &self.credentials.enrolled
+    }
+
+    pub(super) fn get(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(mut answer) = found(self.call("GET", &path(name), "", &[])?) else { return Ok(None) };
+        check("read", name, &mut answer)?;
+        let size = length(&answer);
+        if size.is_some_and(|size| size > limit) {
+            let found = format!("{} bytes", size.unwrap_or_default());
+            return Err(models::Error::malformed(name, format!("at most {limit} bytes"), found).into());
+        }
+        Ok(Some(answer.into_body().into_with_config().limit(limit).read_to_vec().map_err(|e| offline(&self.url, e))?))
+    }
+
+    pub(super) fn size(&self, name: &str) -> Result<Option<u64>> {
+        let Some(mut answer) = found(self.call("HEAD", &path(name), "", &[])?) else { return Ok(None) };
+        check("look up", name, &mut answer)?;
+        let size = length(&answer).ok_or_else(|| models::Error::malformed(name, "a content-length", "none"))?;
+        Ok(Some(size))
+    }
+
+    pub(super) fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut answer = self.call("GET", OBJECTS, &format!("prefix={prefix}"), &[])?;
+        check("list", prefix, &mut answer)?;
+        let text = answer.into_body().into_with_config().limit(MAX_LIST).read_to_vec();
+        let text = text.map_err(|e| offline(&self.url, e))?;
+        Ok(serde_json::from_slice(&text).map_err(|e| models::Error::malformed(prefix, "a list of names", e))?)
+    }
+
+    pub(super) fn put(&self, name: &str, content: &[u8]) -> Result<()> {
+        let mut answer = self.call("PUT", &path(name), "", content)?;
+        check("write", name, &mut answer)
+    }
+
+    /// Sends a signed request; again by the hub's own time, if it says that ours is wrong.
+    fn call(&self, method: &str, path: &str, query: &str, content: &[u8]) -> Result<Response<Body>> {
+        let mut answer = self.send(method, path, query, content)?;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let hub_time = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp());
+        let (refusal, Some(hub_time)) = (refusal(&mut answer), hub_time) else { return Ok(answer) };
+        // A HEAD's answer has no body that says why.
+        if method != "HEAD" && refusal.code != RefusalCode::Clock {
+            return Err(Error::Refused { action: "be known at", name: self.url.clone(), refusal });
+        }
+        self.ahead.store(hub_time.duration_since(Timestamp::now()).as_millis() as i64, Ordering::Relaxed);
+        self.send(method, path, query, content)
+    }
+
+    fn send(&self, method: &str, path: &str, query: &str, content: &[u8]) -> Result<Response<Body>> {
+        let ahead = SignedDuration::from_millis(self.ahead.load(Ordering::Relaxed));
+        let request = Request { method, path, query, content: Digest::of(content) };
+        let signed = request.sign(Timestamp::now() + ahead, &self.credentials.key);
+        let question = if query.is_empty() { "" } else { "?" };
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}{question}{query}", self.url))
+            .header(CONTENT_DIGEST, signed.content_digest)
+            .header(SIGNATURE_INPUT, signed.signature_input)
+            .header(REQUEST_SIGNATURE, signed.signature);
+        let failed = |e| offline(&self.url, e);
+        if method == "PUT" {
+            self.agent.run(request.body(content).map_err(|e| malformed_url(&self.url, e))?).map_err(failed)
+        } else {
+            self.agent.run(request.body(()).map_err(|e| malformed_url(&self.url, e))?).map_err(failed)
+        }
+    }
+}
+
+fn agent(certificate: Option<&[u8]>) -> Result<Agent> {
+    let mut tls = TlsConfig::builder();
+    if let Some(pem) = certificate {
+        let certificate = Certificate::from_pem(pem)
+            .map_err(|e| models::Error::malformed("the hub's certificate", "a certificate in PEM form", e))?;
+        tls = tls.root_certs(RootCerts::new_with_certs(&[certificate]));
+    }
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .timeout_connect(Some(CONNECT))
+        .timeout_recv_response(Some(ANSWER))
+        .user_agent(concat!("flywheel/", env!("CARGO_PKG_VERSION")))
+        .tls_config(tls.build());
+    Ok(config.build().new_agent())
+}
+
+fn path(name: &str) -> String {
+    format!("{OBJECTS}/{name}")
+}
+
+fn length(answer: &Response<Body>) -> Option<u64> {
+    answer.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn found(answer: Response<Body>) -> Option<Response<Body>> {
+    (answer.status() != StatusCode::NOT_FOUND).then_some(answer)
+}
+
+fn accept(action: &'static str, name: &str, mut answer: Response<Body>) -> Result<Vec<u8>> {
+    check(action, name, &mut answer)?;
+    answer.into_body().into_with_config().limit(MAX_MESSAGE).read_to_vec().map_err(|e| offline(name, e))
+}
+
+fn check(action: &'static str, name: &str, answer: &mut Response<Body>) -> Result<()> {
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    Err(Error::Refused { action, name: name.to_owned(), refusal: refusal(answer) })
+}
+
+/// Why an answer refuses. A proxy on the way may answer too, in words of its own.
+fn refusal(answer: &mut Response<Body>) -> Refusal {
+    let status = answer.status();
+    let code = match status {
+        StatusCode::UNAUTHORIZED => RefusalCode::Key,
+        StatusCode::FORBIDDEN => RefusalCode::Role,
+        StatusCode::TOO_MANY_REQUESTS => RefusalCode::TooMuch,
+        _ => RefusalCode::Hub,
+    };
+    let text = answer.body_mut().with_config().limit(MAX_MESSAGE).read_to_vec().unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_else(|_| Refusal { code, message: format!("it answers {status}") })
+}
+
+fn offline(hub: &str, error: ureq::Error) -> Error {
+    Error::Offline { hub: hub.to_owned(), source: Box::new(error) }
+}
+
+fn malformed_url(hub: &str, error: http::Error) -> Error {
+    models::Error::malformed(hub, "an address as https://HOST:PORT", error).into()
+}

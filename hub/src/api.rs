@@ -1,0 +1,109 @@
+//! What the hub answers over HTTP; [`models::hub`] says it as a table.
+
+mod enrol;
+mod objects;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, DefaultBodyLimit, State},
+    http::{StatusCode, request::Parts},
+    routing::{get, post},
+};
+use jiff::Timestamp;
+use models::{
+    hub::{Action, ENROL, OBJECTS},
+    signing::request::Claim,
+};
+use tokio::sync::Semaphore;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::{
+    Error, Result,
+    auth::authenticate,
+    database::Client,
+    intake::Intake,
+    limits::{Limits, Meter},
+    statuses::Statuses,
+};
+
+/// Everything that a request needs.
+#[derive(Debug)]
+pub struct Hub {
+    /// Segments, the database and the objects behind it, and the hub's key.
+    pub intake: Intake,
+    /// How the devices are.
+    pub statuses: Statuses,
+    /// How much may be asked for.
+    pub limits: Limits,
+    meter: Meter,
+    uploads: Semaphore,
+}
+
+impl Hub {
+    /// A hub over its parts.
+    pub fn new(intake: Intake, limits: Limits) -> Self {
+        let (meter, uploads) = (Meter::new(&limits), Semaphore::new(limits.uploads));
+        Self { intake, statuses: Statuses::default(), limits, meter, uploads }
+    }
+
+    /// What has to be done now and then: statuses written, meters tidied.
+    pub async fn tidy(&self) {
+        self.meter.tidy();
+        if let Err(e) = self.statuses.flush(&self.intake.database).await {
+            tracing::error!("statuses wait for the next time: {e}");
+        }
+    }
+
+    /// Proves whose a request is, and counts it.
+    async fn admit(&self, request: &Parts, now: Timestamp) -> Result<(Client, Claim)> {
+        match authenticate(&self.intake.database, request, now).await {
+            Ok((client, claim)) => {
+                self.meter.known(claim.key)?;
+                Ok((client, claim))
+            }
+            Err(e @ (Error::Database(_) | Error::Clock { .. })) => Err(e),
+            Err(e) => {
+                self.count_stranger(request)?;
+                Err(e)
+            }
+        }
+    }
+
+    fn count_stranger(&self, request: &Parts) -> Result<()> {
+        let address = request.extensions.get::<ConnectInfo<SocketAddr>>();
+        address.map_or(Ok(()), |ConnectInfo(address)| self.meter.stranger(address.ip()))
+    }
+}
+
+/// The hub's routes.
+pub fn router(hub: Arc<Hub>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .route(ENROL, post(enrol::enrol))
+        .route(OBJECTS, get(objects::list))
+        .route(&format!("{OBJECTS}/{{*name}}"), get(objects::read).head(objects::look_up).put(objects::write))
+        .layer(DefaultBodyLimit::disable())
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, hub.limits.request_time))
+        .with_state(hub)
+}
+
+/// Whether database and store answer.
+async fn ready(State(hub): State<Arc<Hub>>) -> Result<&'static str> {
+    hub.intake.database.ping().await?;
+    hub.intake.objects.has("channels/stable.json").await?;
+    Ok("ready")
+}
+
+fn allow(client: &Client, action: Action, object: &str) -> Result<()> {
+    if client.role.may(&client.name, action, object) {
+        return Ok(());
+    }
+    let action = match action {
+        Action::Read => "read",
+        Action::Write => "write",
+    };
+    Err(Error::Role { role: client.role.name(), name: client.name.clone(), action, object: object.to_owned() })
+}

@@ -1,0 +1,182 @@
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::{Body, to_bytes},
+    extract::{Query, Request, State},
+    http::{HeaderMap, StatusCode, header::CONTENT_LENGTH, request::Parts},
+    response::{IntoResponse, Response},
+};
+use jiff::{SignedDuration, Timestamp};
+use models::{
+    Digest,
+    hub::{Action, OBJECTS},
+    signing::request::Claim,
+    sync::{self, DeviceStatus, is_device_name},
+};
+use serde::Deserialize;
+
+use super::{Hub, allow};
+use crate::{Error, Result, database::Client};
+
+/// Messages are pages of text, in bytes.
+const MAX_MESSAGE: usize = 1 << 20;
+/// No file of a bundle is larger, in bytes.
+const MAX_BUNDLE_FILE: usize = 1 << 30;
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Below {
+    #[serde(default)]
+    prefix: String,
+}
+
+/// Names of the objects below a prefix.
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    Query(below): Query<Below>,
+    request: Request,
+) -> Result<Json<Vec<String>>> {
+    let (parts, _) = request.into_parts();
+    let (client, claim) = hub.admit(&parts, Timestamp::now()).await?;
+    without_content(&claim)?;
+    // What is below "segments/cam-1" is below "segments/cam-1/", and not in "segments/cam-10".
+    let folder = format!("{}/", below.prefix.trim_end_matches('/'));
+    allow(&client, Action::Read, &folder)?;
+    if below.prefix.trim_end_matches('/') == "devices" {
+        hub.statuses.flush(&hub.intake.database).await?;
+        let devices = hub.intake.database.devices().await?;
+        return Ok(Json(devices.iter().map(|device| sync::device_status(device)).collect()));
+    }
+    if !below.prefix.is_empty() {
+        check_name(below.prefix.trim_end_matches('/'))?;
+    }
+    Ok(Json(hub.intake.objects.list(&below.prefix).await?))
+}
+
+/// An object's content.
+pub(super) async fn read(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response> {
+    let (parts, _) = request.into_parts();
+    let (name, ..) = admit(&hub, &parts, Action::Read).await?;
+    if let Some(device) = status_of(&name) {
+        let status = hub.statuses.get(&hub.intake.database, device).await?;
+        return status.map(IntoResponse::into_response).ok_or(Error::NotFound(name));
+    }
+    let object = hub.intake.objects.get(&name).await?;
+    let size = object.meta.size;
+    Ok(([(CONTENT_LENGTH, size)], Body::from_stream(object.into_stream())).into_response())
+}
+
+/// An object's size.
+pub(super) async fn look_up(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response> {
+    let (parts, _) = request.into_parts();
+    let (name, ..) = admit(&hub, &parts, Action::Read).await?;
+    let size = hub.intake.objects.head(&name).await?.size;
+    Ok([(CONTENT_LENGTH, size)].into_response())
+}
+
+/// Writes an object: a segment, a status, a bundle's file, a channel's message.
+pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response> {
+    let now = Timestamp::now();
+    let (parts, body) = request.into_parts();
+    let (name, client, claim) = admit(&hub, &parts, Action::Write).await?;
+    if let Ok((device, digest)) = sync::parse_segment(&name) {
+        return take_segment(&hub, &parts.headers, &device, digest, &claim, body, now).await;
+    }
+    let limit = if name.starts_with("bundles/") { MAX_BUNDLE_FILE } else { MAX_MESSAGE };
+    let content = to_bytes(body, limit).await.map_err(|e| Error::Content(format!("{name}: {e}")))?;
+    if Digest::of(&content) != claim.content {
+        return Err(Error::Content(format!("{name}: the content is not what was signed")));
+    }
+    if let Some(device) = status_of(&name) {
+        let status: DeviceStatus =
+            serde_json::from_slice(&content).map_err(|e| Error::Content(format!("expected a device's status: {e}")))?;
+        if status.device != device {
+            return Err(Error::Content(format!("expected the status of {device}, found that of {:?}", status.device)));
+        }
+        hub.statuses.put(status);
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    hub.intake.objects.put(&name, content).await?;
+    hub.intake.database.log(&client.name, "wrote", &name, now).await?;
+    Ok(StatusCode::CREATED.into_response())
+}
+
+async fn take_segment(
+    hub: &Hub,
+    headers: &HeaderMap,
+    device: &str,
+    digest: Digest,
+    claim: &Claim,
+    body: Body,
+    now: Timestamp,
+) -> Result<Response> {
+    if claim.content != digest {
+        return Err(Error::Content("the name of a segment is its content's sha256, and another one was signed".into()));
+    }
+    let most = hub.limits.segment_bytes;
+    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let declared = declared.ok_or_else(|| Error::Content("expected a content-length".into()))?;
+    if declared > most {
+        return Err(Error::Content(format!("a segment of {declared} bytes; expected at most {most}")));
+    }
+    let today = hub.intake.database.bytes_since(device, now - DAY).await?;
+    if today + declared > hub.limits.device_bytes_per_day {
+        return Err(Error::TooMuch { what: format!("segments of {device} in a day"), seconds: 3600 });
+    }
+    let Ok(_place) = hub.uploads.acquire().await else {
+        return Err(Error::TooMuch { what: "uploads, while the hub stops".into(), seconds: 60 });
+    };
+    let receipt = hub.intake.take(device, digest, body.into_data_stream(), most, now).await?;
+    Ok((StatusCode::CREATED, Json(receipt)).into_response())
+}
+
+/// The object of a request that may do this.
+async fn admit(hub: &Hub, parts: &Parts, action: Action) -> Result<(String, Client, Claim)> {
+    let (client, claim) = hub.admit(parts, Timestamp::now()).await?;
+    let name = parts.uri.path().strip_prefix(OBJECTS).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+    check_name(name)?;
+    allow(&client, action, name)?;
+    if action == Action::Read {
+        without_content(&claim)?;
+    }
+    Ok((name.to_owned(), client, claim))
+}
+
+fn without_content(claim: &Claim) -> Result<()> {
+    if claim.content == Digest::of(b"") { Ok(()) } else { Err(Error::Content("expected no content".into())) }
+}
+
+/// Names are those of `models::sync`: nothing in them leads out of the store, or has two spellings.
+fn check_name(name: &str) -> Result<()> {
+    let is_plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    if name.len() <= 256 && name.split('/').all(is_plain) { Ok(()) } else { Err(Error::NotFound(name.to_owned())) }
+}
+
+/// The device whose status an object is.
+fn status_of(name: &str) -> Option<&str> {
+    name.strip_prefix("devices/")?.strip_suffix(".json").filter(|device| is_device_name(device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_nowhere_else() {
+        let digest = Digest::of(b"x");
+        for name in [sync::segment("cam-1", digest), sync::channel("stable"), sync::bundle_file(digest, "model.onnx")] {
+            assert!(check_name(&name).is_ok(), "{name}");
+        }
+        let long = "a/".repeat(200) + "a";
+        let wrong =
+            ["", "/etc/passwd", "channels/../keys", "channels//x", "channels/%2e%2e/x", "channels/.x", "a\\b", &long];
+        for name in wrong {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The program `flywheel-hub`.
+
+mod clients;
+mod log;
+mod serve;
+mod token;
+
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use tracing::Level;
+use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::server::DataFolder;
+
+/// The server between devices and workstation: takes samples in, hands models out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flywheel-hub",
+    version,
+    propagate_version = true,
+    after_help = "\
+A first start:
+  flywheel-hub serve --data hub --name hub.local
+  flywheel-hub token cam-1 --data hub                          prints the command that enrols the device
+  flywheel-hub token workstation --role publisher --data hub"
+)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve devices and workstations
+    Serve(serve::ServeArgs),
+    /// Make a token with which one key can be enrolled, once
+    Token(token::TokenArgs),
+    /// Show who was enrolled
+    Clients(clients::ClientsArgs),
+    /// Take a key all its rights, at once
+    Revoke(clients::RevokeArgs),
+    /// Delete every sample that a device has sent
+    Forget(clients::ForgetArgs),
+    /// Show what was done, and by whom
+    Log(log::LogArgs),
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+struct DataArgs {
+    /// The hub's folder
+    #[arg(long, value_name = "FOLDER", default_value = "hub")]
+    data: PathBuf,
+}
+
+impl DataArgs {
+    fn folder(&self) -> DataFolder {
+        DataFolder(self.data.clone())
+    }
+}
+
+/// Parses the arguments, the program's name first, and runs the command. The log goes to stderr; `RUST_LOG` sets what.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let program = match Program::try_parse_from(args) {
+        Ok(program) => program,
+        Err(e) => {
+            // Help and version are errors to clap, and print to where they belong.
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    let chosen = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
+    let filter = chosen.unwrap_or_else(|| Targets::new().with_default(Level::WARN).with_target("hub", Level::INFO));
+    tracing_subscriber::registry().with(filter).with(fmt::layer().with_writer(std::io::stderr)).init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: cannot start: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match program.command {
+            Command::Serve(args) => serve::run(args).await,
+            Command::Token(args) => token::run(args).await,
+            Command::Clients(args) => clients::run(args).await,
+            Command::Revoke(args) => clients::revoke(args).await,
+            Command::Forget(args) => clients::forget(args).await,
+            Command::Log(args) => log::run(args).await,
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> Result<()> {
+    Ok(writeln!(std::io::stdout().lock(), "{}", text.trim_end())?)
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// Who works with the hub's own files, in its log.
+const OPERATOR: &str = "operator";

@@ -1,0 +1,187 @@
+//! Takes a segment in while it arrives: hashed, checked sample by sample, and stored at once, in the memory of one sample. It is
+//! there only if all of it is right; then it is receipted.
+
+use std::{io, path::Path};
+
+use axum::body::BodyDataStream;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use models::{
+    Digest, Sample, segment,
+    signing::{Message, PrivateKey},
+    sync::{self, Receipt},
+};
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::mpsc::{Receiver, channel},
+    task::{JoinHandle, spawn_blocking},
+};
+
+use crate::{
+    Error, Result,
+    database::{Database, SegmentRow},
+    objects::Objects,
+};
+
+/// Pieces of the body between the network and the check.
+const PIECES: usize = 16;
+
+/// Where segments go, and who signs for them.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    /// Remembers them.
+    pub database: Database,
+    /// Keeps them.
+    pub objects: Objects,
+    /// Signs receipts.
+    pub key: PrivateKey,
+}
+
+impl Intake {
+    /// Takes the segment of this device and digest from a body of at most `limit` bytes, and receipts it. A segment that is
+    /// here already is receipted again.
+    ///
+    /// # Errors
+    /// [`Error::Content`] for a body that is not that segment; nothing of it stays. [`Error::Store`], [`Error::Database`].
+    pub async fn take(
+        &self,
+        device: &str,
+        digest: Digest,
+        body: BodyDataStream,
+        limit: u64,
+        now: Timestamp,
+    ) -> Result<Receipt> {
+        let name = sync::segment(device, digest);
+        let (bytes, samples) = self.store(&name, device, digest, body, limit).await?;
+        let row = SegmentRow { device: device.to_owned(), digest, bytes, samples, received: now };
+        self.database.add_segment(&row).await?;
+        self.receipt(device, digest, samples as usize, now).await
+    }
+
+    async fn receipt(&self, device: &str, segment: Digest, samples: usize, received: Timestamp) -> Result<Receipt> {
+        let receipt = Receipt { segment, samples, received };
+        self.objects.put(&sync::receipt(device, segment), receipt.seal(Some(&self.key))?.into()).await?;
+        Ok(receipt)
+    }
+
+    /// Bytes and samples of the segment, which is stored.
+    async fn store(
+        &self,
+        name: &str,
+        device: &str,
+        digest: Digest,
+        mut body: BodyDataStream,
+        limit: u64,
+    ) -> Result<(u64, u64)> {
+        let (pieces, check) = channel(PIECES);
+        let check = count_samples(name.to_owned(), device.to_owned(), check);
+        let mut object = self.objects.writer(name);
+        let (mut hasher, mut bytes) = (Sha256::new(), 0);
+        let arrived: Result<()> = async {
+            while let Some(piece) = body.next().await {
+                let piece = piece.map_err(|e| Error::Content(format!("the body broke off: {e}")))?;
+                bytes += piece.len() as u64;
+                if bytes > limit {
+                    return Err(Error::Content(format!("a segment of more than {limit} bytes")));
+                }
+                hasher.update(&piece);
+                // A check that found a fault has ended, and says so below.
+                if pieces.send(piece.clone()).await.is_err() {
+                    break;
+                }
+                object.put(piece).await?;
+            }
+            Ok(())
+        }
+        .await;
+        drop(pieces);
+        let checked = check.await.map_err(|e| Error::Content(format!("{name} cannot be read: {e}")))?;
+        let is_right = match (arrived, checked) {
+            (Err(e), _) => Err(e),
+            (Ok(()), Err(e)) => Err(Error::Content(e.to_string())),
+            (Ok(()), Ok(samples)) => match Digest::from_bytes(hasher.finalize().into()) {
+                found if found != digest => Err(Error::Content(format!("{name} has the sha256 {found}"))),
+                _ => Ok(samples),
+            },
+        };
+        match is_right {
+            Ok(samples) => {
+                object.shutdown().await.map_err(|e| object_store::Error::Generic { store: "hub", source: e.into() })?;
+                Ok((bytes, samples))
+            }
+            Err(e) => {
+                // What was written so far is deleted with it, as far as that goes; it never had its name.
+                if let Err(abort) = object.abort().await {
+                    tracing::debug!("{name}: {abort}");
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Receipts what was stored when the hub went down, and not receipted yet. How many.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Database`].
+    pub async fn catch_up(&self, now: Timestamp) -> Result<usize> {
+        let mut count = 0;
+        for name in self.objects.list(sync::SEGMENTS).await? {
+            let Ok((device, digest)) = sync::parse_segment(&name) else { continue };
+            if self.objects.has(&sync::receipt(&device, digest)).await? {
+                continue;
+            }
+            let bytes = self.objects.get(&name).await?.bytes().await?;
+            match segment::parse(Path::new(&name), digest, &bytes) {
+                Ok(samples) => {
+                    let (bytes, samples) = (bytes.len() as u64, samples.len());
+                    let row = SegmentRow { device, digest, bytes, samples: samples as u64, received: now };
+                    self.database.add_segment(&row).await?;
+                    self.receipt(&row.device, digest, samples, now).await?;
+                    count += 1;
+                }
+                Err(e) => tracing::error!("the store holds a damaged segment, which stays without a receipt: {e}"),
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Reads the pieces of a segment as they come, and counts its samples; they all must be of that device.
+fn count_samples(name: String, device: String, pieces: Receiver<Bytes>) -> JoinHandle<models::Result<u64>> {
+    spawn_blocking(move || {
+        let mut samples = 0;
+        let mut pieces = Pieces { pieces, current: Bytes::new() };
+        segment::each(Path::new(&name), &mut pieces, |Sample { record, .. }| {
+            samples += 1;
+            if record.device == device {
+                return Ok(());
+            }
+            Err(models::Error::malformed(&name, format!("samples of device {device}"), record.device))
+        })?;
+        // What follows the end of the tar is hashed with the rest.
+        io::copy(&mut pieces, &mut io::sink()).map_err(models::Error::io("read", Path::new(&name)))?;
+        Ok(samples)
+    })
+}
+
+/// What arrives, for a reader that blocks.
+struct Pieces {
+    pieces: Receiver<Bytes>,
+    current: Bytes,
+}
+
+impl io::Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.current = piece,
+                None => return Ok(0),
+            }
+        }
+        let read = buffer.len().min(self.current.len());
+        buffer[..read].copy_from_slice(&self.current.split_to(read));
+        Ok(read)
+    }
+}

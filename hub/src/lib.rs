@@ -1,0 +1,40 @@
+//! The server between devices and workstation: takes samples in, hands models out.
+//!
+//! A hub keeps the objects of [`models::sync`] and lets everyone at those that are theirs. Requests are signed by a key that was
+//! enrolled with a token; a device's key reaches its own segments, receipts and status, and the bundles. Segments are checked
+//! while they arrive, sample by sample, and receipted by the hub's own key.
+//!
+//! The embedded default is one process with a folder:
+//!
+//! ```text
+//! hub.db          who is known, what came in, what was done (SQLite)
+//! objects/        the objects
+//! keys/hub.pem    the key that signs receipts
+//! tls/            the hub's certificate and its key
+//! ```
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`api`] | what is answered over HTTP |
+//! | [`auth`] | whose a request is |
+//! | [`limits`] | how much may be asked for |
+//! | [`intake`] | takes a segment in while it arrives, and receipts it |
+//! | [`statuses`] | how the devices are |
+//! | [`database`], [`objects`] | where all of it is |
+//! | [`tls`] | the hub's certificate |
+//! | [`server`] | starts all of these, and stops them in good order |
+//! | [`cli`] | the program `flywheel-hub` |
+
+pub mod api;
+pub mod auth;
+pub mod cli;
+pub mod database;
+mod error;
+pub mod intake;
+pub mod limits;
+pub mod objects;
+pub mod server;
+pub mod statuses;
+pub mod tls;
+
+pub use error::{Error, Result};

@@ -1,0 +1,143 @@
+//! Starts a hub over a folder, and stops it in good order.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum_server::Handle;
+use hyper_util::rt::TokioTimer;
+use jiff::Timestamp;
+use models::{durable, signing::PrivateKey};
+use rand::{TryRng, rngs::SysRng};
+
+use crate::{
+    Error, Result,
+    api::{Hub, router},
+    database::Database,
+    intake::Intake,
+    limits::Limits,
+    objects::Objects,
+    tls::Identity,
+};
+
+/// How often statuses are written and meters are tidied.
+const TIDY: Duration = Duration::from_secs(5);
+/// A client that has not sent its headers by then is cut off.
+const HEADER_TIME: Duration = Duration::from_secs(15);
+/// Requests at hand get so long when the hub stops.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// A hub's folder.
+#[derive(Clone, Debug)]
+pub struct DataFolder(pub PathBuf);
+
+impl DataFolder {
+    /// Opens the database, which is created if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Models`] if the folder cannot be created; [`Error::Database`].
+    pub async fn database(&self) -> Result<Database> {
+        durable::create_folders(&self.0)?;
+        Database::open(&format!("sqlite:{}?mode=rwc", self.0.join("hub.db").display())).await
+    }
+
+    /// Opens everything, which is created if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Models`], [`Error::Database`], [`Error::Store`].
+    pub async fn intake(&self) -> Result<Intake> {
+        let objects = self.0.join("objects");
+        durable::create_folders(&objects)?;
+        Ok(Intake { database: self.database().await?, objects: Objects::folder(&objects)?, key: self.key()? })
+    }
+
+    /// The hub's certificate, made for these names if there is none.
+    ///
+    /// # Errors
+    /// As [`Identity::own`].
+    pub fn identity(&self, names: &[String]) -> Result<Identity> {
+        Identity::own(&self.0.join("tls"), names)
+    }
+
+    fn key(&self) -> Result<PrivateKey> {
+        let path = self.0.join("keys/hub.pem");
+        if !path.exists() {
+            durable::create_folders(path.parent().unwrap_or(Path::new("")))?;
+            durable::write_secret(&path, new_key()?.to_pem().as_bytes())?;
+        }
+        Ok(PrivateKey::read(&path)?)
+    }
+}
+
+fn new_key() -> Result<PrivateKey> {
+    loop {
+        if let Some(key) = PrivateKey::from_secret(secret()?) {
+            return Ok(key);
+        }
+    }
+}
+
+/// 32 bytes that nobody can guess.
+///
+/// # Errors
+/// [`Error::Content`] if the system has none.
+pub fn secret() -> Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    SysRng.try_fill_bytes(&mut secret).map_err(|e| Error::Content(format!("the system gives no entropy: {e}")))?;
+    Ok(secret)
+}
+
+/// Serves until `handle` says to stop: over TLS, or without if there is no identity, behind something that has one.
+///
+/// # Errors
+/// [`Error::Content`] if the socket cannot be used; [`Error::Store`] or [`Error::Database`] while catching up at the start.
+pub async fn serve(
+    intake: Intake,
+    limits: Limits,
+    listener: TcpListener,
+    identity: Option<&Identity>,
+    handle: Handle<SocketAddr>,
+) -> Result<()> {
+    let caught_up = intake.catch_up(Timestamp::now()).await?;
+    if caught_up > 0 {
+        tracing::info!("receipted {caught_up} segments that were stored when the hub went down");
+    }
+    let hub = Arc::new(Hub::new(intake, limits));
+    let tidying = tokio::spawn({
+        let hub = Arc::clone(&hub);
+        async move {
+            loop {
+                tokio::time::sleep(TIDY).await;
+                hub.tidy().await;
+            }
+        }
+    });
+    let service = router(Arc::clone(&hub)).into_make_service_with_connect_info::<SocketAddr>();
+    let served = match identity {
+        Some(identity) => {
+            let mut server = axum_server::from_tcp_rustls(listener, identity.load().await?).map_err(socket)?;
+            server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+            server.handle(handle).serve(service).await
+        }
+        None => {
+            let mut server = axum_server::from_tcp(listener).map_err(socket)?;
+            server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+            server.handle(handle).serve(service).await
+        }
+    };
+    tidying.abort();
+    hub.tidy().await;
+    served.map_err(socket)
+}
+
+/// Stops a server: no new requests, and those at hand get some time.
+pub fn stop(handle: &Handle<SocketAddr>) {
+    handle.graceful_shutdown(Some(GRACE));
+}
+
+fn socket(error: std::io::Error) -> Error {
+    Error::Content(format!("cannot listen: {error}"))
+}

@@ -1,0 +1,148 @@
+//! What both databases have to do alike: SQLite always, PostgreSQL if `FLYWHEEL_POSTGRES` is the address of an empty database.
+
+use hub::{
+    Error, Result,
+    database::{Database, SegmentRow},
+};
+use jiff::{SignedDuration, Timestamp};
+use models::{
+    Digest,
+    hub::Role,
+    signing::{PrivateKey, PublicKey},
+    sync::{Counters, DeviceStatus},
+};
+
+fn key(byte: u8) -> PublicKey {
+    PrivateKey::from_secret([byte; 32]).expect("a key").public()
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("a time")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}?mode=rwc", folder.path().join("hub.db").display());
+    suite(&url).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a PostgreSQL, by FLYWHEEL_POSTGRES"]
+async fn postgresql() -> Result<()> {
+    suite(&std::env::var("FLYWHEEL_POSTGRES").expect("FLYWHEEL_POSTGRES is the address of an empty database")).await
+}
+
+async fn suite(url: &str) -> Result<()> {
+    let database = Database::open(url).await?;
+    database.ping().await?;
+    tokens_enrol_one_key_once(&database).await?;
+    of_many_who_have_a_token_one_enrols(&database).await?;
+    a_revoked_key_is_unknown_and_its_name_is_free(&database).await?;
+    segments_are_counted_by_device_and_time(&database).await?;
+    of_statuses_the_latest_counts(&database).await?;
+    the_log_says_the_last_things_first(&database).await?;
+    // Everything is still there, for another process too.
+    let again = Database::open(url).await?;
+    assert_eq!(again.clients().await?, database.clients().await?);
+    assert!(again.clients().await?.len() >= 3);
+    Ok(())
+}
+
+async fn tokens_enrol_one_key_once(database: &Database) -> Result<()> {
+    database.add_token("good", "cam-1", Role::Device, at(100)).await?;
+    assert!(matches!(database.enrol("bad", &key(1), at(0)).await, Err(Error::Token)));
+    assert!(matches!(database.enrol("good", &key(1), at(100)).await, Err(Error::Token)), "too old");
+    let client = database.enrol("good", &key(1), at(0)).await?;
+    assert_eq!((client.name.as_str(), client.role), ("cam-1", Role::Device));
+    assert_eq!(database.client(key(1).id()).await?, Some(client.clone()));
+    // The answer may have been lost: the same key is told again. Another one is not let in.
+    assert_eq!(database.enrol("good", &key(1), at(1)).await?, client);
+    assert!(matches!(database.enrol("good", &key(2), at(1)).await, Err(Error::Token)));
+    // A name has one key, and the token stays good for when it is free.
+    database.add_token("second", "cam-1", Role::Device, at(100)).await?;
+    assert!(matches!(database.enrol("second", &key(2), at(0)).await, Err(Error::NameInUse { .. })));
+    assert_eq!(database.client(key(2).id()).await?, None);
+    database.revoke("cam-1", at(2)).await?;
+    assert_eq!(database.enrol("second", &key(2), at(3)).await?.name, "cam-1");
+    Ok(())
+}
+
+async fn of_many_who_have_a_token_one_enrols(database: &Database) -> Result<()> {
+    database.add_token("leaked", "cam-9", Role::Device, at(100)).await?;
+    let tries = (100..116).map(|byte| {
+        let database = database.clone();
+        tokio::spawn(async move { database.enrol("leaked", &key(byte), at(0)).await.is_ok() })
+    });
+    let mut enrolled = 0;
+    for one in tries.collect::<Vec<_>>() {
+        enrolled += u32::from(one.await.expect("no panic"));
+    }
+    assert_eq!(enrolled, 1);
+    Ok(())
+}
+
+async fn a_revoked_key_is_unknown_and_its_name_is_free(database: &Database) -> Result<()> {
+    database.add_token("third", "cam-3", Role::Publisher, at(100)).await?;
+    database.enrol("third", &key(3), at(0)).await?;
+    assert!(database.revoke("cam-3", at(1)).await?);
+    assert!(!database.revoke("cam-3", at(2)).await?, "once");
+    assert_eq!(database.client(key(3).id()).await?, None);
+    // Neither by its own token again, nor by another one: a revoked key stays so.
+    assert!(matches!(database.enrol("third", &key(3), at(2)).await, Err(Error::Token)));
+    database.add_token("fourth", "cam-3", Role::Publisher, at(100)).await?;
+    assert!(database.enrol("fourth", &key(3), at(2)).await.is_err());
+    assert_eq!(database.enrol("fourth", &key(4), at(2)).await?.role, Role::Publisher);
+    let clients = database.clients().await?;
+    let of_name: Vec<_> = clients.iter().filter(|client| client.name == "cam-3").map(|client| client.revoked).collect();
+    assert_eq!(of_name, [Some(at(1)), None]);
+    Ok(())
+}
+
+async fn segments_are_counted_by_device_and_time(database: &Database) -> Result<()> {
+    for (device, name, bytes, second) in [("a", "x", 5, 0), ("a", "y", 7, 50), ("b", "x", 100, 50)] {
+        let row = SegmentRow {
+            device: device.into(),
+            digest: Digest::of(name.as_bytes()),
+            bytes,
+            samples: 1,
+            received: at(second),
+        };
+        database.add_segment(&row).await?;
+        database.add_segment(&row).await?;
+    }
+    assert_eq!(database.bytes_since("a", at(-1)).await?, 12, "sending it again counts once");
+    assert_eq!(database.bytes_since("a", at(0)).await?, 7);
+    assert_eq!(database.forget_segments("a").await?, 2);
+    assert_eq!((database.bytes_since("a", at(-1)).await?, database.bytes_since("b", at(-1)).await?), (0, 100));
+    Ok(())
+}
+
+async fn of_statuses_the_latest_counts(database: &Database) -> Result<()> {
+    let status = |device: &str, backlog, second| DeviceStatus {
+        device: device.into(),
+        bundle: Digest::of(b"bundle"),
+        sequence: 1,
+        counters: Counters::default(),
+        unsealed: 0,
+        backlog,
+        reported: at(second),
+    };
+    database.put_statuses(&[status("d1", 1, 10), status("d2", 1, 10)]).await?;
+    database.put_statuses(&[status("d1", 2, 5), status("d2", 2, 15)]).await?;
+    let found = |text: Option<String>| text.and_then(|text| serde_json::from_str::<DeviceStatus>(&text).ok());
+    assert_eq!(found(database.status("d1").await?), Some(status("d1", 1, 10)), "an older one came later");
+    assert_eq!(found(database.status("d2").await?), Some(status("d2", 2, 15)));
+    assert_eq!((database.status("d3").await?, database.devices().await?), (None, vec!["d1".into(), "d2".into()]));
+    Ok(())
+}
+
+async fn the_log_says_the_last_things_first(database: &Database) -> Result<()> {
+    let now = at(1_000_000);
+    for (i, detail) in ["one", "two; with 'quotes' and \u{1f41f}", "three"].iter().enumerate() {
+        database.log("operator", "tried", detail, now + SignedDuration::from_secs(i as i64)).await?;
+    }
+    let details: Vec<_> = database.audit(2).await?.into_iter().map(|entry| entry.detail).collect();
+    assert_eq!(details, ["three", "two; with 'quotes' and \u{1f41f}"]);
+    Ok(())
+}

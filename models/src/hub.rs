@@ -1,0 +1,180 @@
+//! What a hub and its clients say to each other over HTTP.
+//!
+//! | | | |
+//! |---|---|---|
+//! | `POST /v1/enrol` | an [`Enrol`], answered by an [`Enrolled`] | whoever has a token |
+//! | `GET`, `HEAD`, `PUT /v1/objects/NAME` | the objects of [`crate::sync`] | by role: [`Role::may`] |
+//! | `GET /v1/objects?prefix=PREFIX` | the names of objects, as a JSON array | by role |
+//!
+//! All but the first are signed as [`crate::signing::request`] says. What is refused is answered by a [`Refusal`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::sync;
+
+/// Path of enrolment.
+pub const ENROL: &str = "/v1/enrol";
+/// Path of the objects; `/NAME` follows, or nothing to list them.
+pub const OBJECTS: &str = "/v1/objects";
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Sends its own segments and status; fetches bundles.
+    Device,
+    /// Reads everything.
+    Reviewer,
+    /// Reads everything; publishes bundles and says what is wanted. The workstation.
+    Publisher,
+    /// Everything but what only devices may do.
+    Admin,
+}
+
+/// What is done with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Its content, its size, or its name in a list.
+    Read,
+    /// It is written.
+    Write,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Device, Self::Reviewer, Self::Publisher, Self::Admin];
+
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Reviewer => "reviewer",
+            Self::Publisher => "publisher",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Whether a key of this role, and of that name, may do something with an object. A name that ends in a slash stands for
+    /// everything below it.
+    pub fn may(self, own: &str, action: Action, object: &str) -> bool {
+        let is_below = |folders: &[&str]| folders.iter().any(|folder| object.starts_with(folder));
+        match (self, action) {
+            (Self::Device, Action::Read) => {
+                let own = [format!("receipts/{own}/"), format!("{}/{own}/", sync::SEGMENTS)];
+                is_below(&["channels/", "bundles/", &own[0], &own[1]])
+            }
+            (Self::Device, Action::Write) => {
+                object == sync::device_status(own) || sync::parse_segment(object).is_ok_and(|(device, _)| device == own)
+            }
+            (Self::Reviewer | Self::Publisher | Self::Admin, Action::Read) => true,
+            (Self::Publisher | Self::Admin, Action::Write) => is_below(&["channels/", "bundles/"]),
+            (Self::Reviewer, Action::Write) => false,
+        }
+    }
+}
+
+/// Asks for a key to be known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrol {
+    /// The token, which works once.
+    pub token: String,
+    /// The key's public half in PEM form. The other half never leaves its owner.
+    pub public_key: String,
+}
+
+/// A key is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolled {
+    /// Whose it is, as the token said.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The hub's public key in PEM form, which signs receipts.
+    pub hub_key: String,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What a program can act on.
+    pub code: RefusalCode,
+    /// What a person can.
+    pub message: String,
+}
+
+/// What a program can act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The request's time is not the hub's, which the header `date` says: sign again.
+    Clock,
+    /// The key is unknown or revoked, or the signature is not its own.
+    Key,
+    /// The token is unknown, used, or too old.
+    Token,
+    /// The key may not do this.
+    Role,
+    /// There is no such object.
+    NotFound,
+    /// The content is not what it must be; sending it again changes nothing.
+    Content,
+    /// Too much at once, or in a day: later.
+    TooMuch,
+    /// The hub itself failed: later.
+    Hub,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Digest;
+
+    #[test]
+    fn a_device_reaches_nothing_of_another() {
+        use Action::{Read, Write};
+        let digest = Digest::of(b"x");
+        let allowed = [
+            (Read, "channels/stable.json".to_owned()),
+            (Read, sync::bundle_file(digest, "model.onnx")),
+            (Read, sync::receipt("cam-1", digest)),
+            (Read, sync::segment("cam-1", digest)),
+            (Write, sync::segment("cam-1", digest)),
+            (Write, sync::device_status("cam-1")),
+        ];
+        let refused = [
+            (Read, String::new()),
+            (Read, "receipts/".to_owned()),
+            (Read, "receipts/cam-1".to_owned()),
+            (Read, sync::receipt("cam-10", digest)),
+            (Read, sync::segment("cam-2", digest)),
+            (Read, sync::device_status("cam-2")),
+            (Write, sync::segment("cam-2", digest)),
+            (Write, sync::segment("cam-1", digest) + "/x"),
+            (Write, "segments/cam-1/../cam-2/x.tar".to_owned()),
+            (Write, sync::receipt("cam-1", digest)),
+            (Write, sync::device_status("cam-2")),
+            (Write, sync::channel("stable")),
+            (Write, sync::bundle_file(digest, "model.onnx")),
+        ];
+        for (action, name) in allowed {
+            assert!(Role::Device.may("cam-1", action, &name), "{action:?} {name}");
+        }
+        for (action, name) in refused {
+            assert!(!Role::Device.may("cam-1", action, &name), "{action:?} {name}");
+        }
+    }
+
+    #[test]
+    fn nobody_but_a_device_writes_samples_and_nobody_writes_receipts() {
+        let digest = Digest::of(b"x");
+        for role in Role::ALL {
+            assert!(!role.may("cam-1", Action::Write, &sync::receipt("cam-1", digest)), "{role:?}");
+            let is_device = role == Role::Device;
+            assert_eq!(role.may("cam-1", Action::Write, &sync::segment("cam-1", digest)), is_device);
+            let publishes = matches!(role, Role::Publisher | Role::Admin);
+            assert_eq!(role.may("x", Action::Write, &sync::channel("stable")), publishes);
+        }
+    }
+}
