@@ -3,6 +3,7 @@
 mod c_interface;
 mod emulated;
 mod fourier;
+mod hub;
 mod interop;
 mod layering;
 mod parity;

@@ -5,7 +5,7 @@ mod log;
 mod serve;
 mod token;
 
-use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
+use std::{env, ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -54,11 +54,17 @@ struct DataArgs {
     /// The hub's folder
     #[arg(long, value_name = "FOLDER", default_value = "hub")]
     data: PathBuf,
+    /// Address of a PostgreSQL database, in place of the file in the hub's folder; DATABASE_URL says it too
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
 }
 
 impl DataArgs {
     fn folder(&self) -> DataFolder {
-        DataFolder(self.data.clone())
+        DataFolder {
+            path: self.data.clone(),
+            database: self.database.clone().or_else(|| env::var("DATABASE_URL").ok()),
+        }
     }
 }
 
@@ -72,7 +78,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if e.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    let chosen = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
+    let chosen = env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
     let filter = chosen.unwrap_or_else(|| Targets::new().with_default(Level::WARN).with_target("hub", Level::INFO));
     tracing_subscriber::registry().with(filter).with(fmt::layer().with_writer(std::io::stderr)).init();
     let runtime = match tokio::runtime::Runtime::new() {

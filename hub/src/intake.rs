@@ -78,7 +78,7 @@ impl Intake {
         let (pieces, check) = channel(PIECES);
         let check = count_samples(name.to_owned(), device.to_owned(), check);
         let mut object = self.objects.writer(name);
-        let (mut hasher, mut bytes) = (Sha256::new(), 0);
+        let (mut hasher, mut bytes, mut is_good) = (Sha256::new(), 0, true);
         let arrived: Result<()> = async {
             while let Some(piece) = body.next().await {
                 let piece = piece.map_err(|e| Error::Content(format!("the body broke off: {e}")))?;
@@ -86,12 +86,12 @@ impl Intake {
                 if bytes > limit {
                     return Err(Error::Content(format!("a segment of more than {limit} bytes")));
                 }
-                hasher.update(&piece);
-                // A check that found a fault has ended, and says so below.
-                if pieces.send(piece.clone()).await.is_err() {
-                    break;
+                // After a fault the check has ended. The rest is read all the same: who is cut off while sending does not hear why.
+                is_good = is_good && pieces.send(piece.clone()).await.is_ok();
+                if is_good {
+                    hasher.update(&piece);
+                    object.put(piece).await?;
                 }
-                object.put(piece).await?;
             }
             Ok(())
         }

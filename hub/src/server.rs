@@ -32,7 +32,12 @@ const GRACE: Duration = Duration::from_secs(20);
 
 /// A hub's folder.
 #[derive(Clone, Debug)]
-pub struct DataFolder(pub PathBuf);
+pub struct DataFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Address of a database in place of the file in it.
+    pub database: Option<String>,
+}
 
 impl DataFolder {
     /// Opens the database, which is created if it is missing.
@@ -40,8 +45,9 @@ impl DataFolder {
     /// # Errors
     /// [`Error::Models`] if the folder cannot be created; [`Error::Database`].
     pub async fn database(&self) -> Result<Database> {
-        durable::create_folders(&self.0)?;
-        Database::open(&format!("sqlite:{}?mode=rwc", self.0.join("hub.db").display())).await
+        durable::create_folders(&self.path)?;
+        let own = format!("sqlite:{}?mode=rwc", self.path.join("hub.db").display());
+        Database::open(self.database.as_ref().unwrap_or(&own)).await
     }
 
     /// Opens everything, which is created if it is missing.
@@ -49,7 +55,7 @@ impl DataFolder {
     /// # Errors
     /// [`Error::Models`], [`Error::Database`], [`Error::Store`].
     pub async fn intake(&self) -> Result<Intake> {
-        let objects = self.0.join("objects");
+        let objects = self.path.join("objects");
         durable::create_folders(&objects)?;
         Ok(Intake { database: self.database().await?, objects: Objects::folder(&objects)?, key: self.key()? })
     }
@@ -59,11 +65,11 @@ impl DataFolder {
     /// # Errors
     /// As [`Identity::own`].
     pub fn identity(&self, names: &[String]) -> Result<Identity> {
-        Identity::own(&self.0.join("tls"), names)
+        Identity::own(&self.path.join("tls"), names)
     }
 
     fn key(&self) -> Result<PrivateKey> {
-        let path = self.0.join("keys/hub.pem");
+        let path = self.path.join("keys/hub.pem");
         if !path.exists() {
             durable::create_folders(path.parent().unwrap_or(Path::new("")))?;
             durable::write_secret(&path, new_key()?.to_pem().as_bytes())?;

@@ -20,7 +20,10 @@ use rand::{TryRng, rngs::SysRng};
 use serde::{Deserialize, Serialize};
 use ureq::{
     Agent, Body,
-    http::{self, Response, StatusCode, header::CONTENT_LENGTH, header::DATE},
+    http::{
+        self, Response, StatusCode,
+        header::{CONTENT_LENGTH, DATE, EXPECT},
+    },
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
@@ -29,6 +32,8 @@ use crate::{Error, Result};
 const CONNECT: Duration = Duration::from_secs(15);
 /// Until the hub answers, after all was sent.
 const ANSWER: Duration = Duration::from_secs(120);
+/// What the hub is asked about before it is sent, in bytes.
+const LARGE: usize = 1 << 16;
 /// No message is larger, in bytes.
 const MAX_MESSAGE: u64 = 1 << 20;
 /// A list of names may be longer.
@@ -213,12 +218,16 @@ impl HubClient {
         let request = Request { method, path, query, content: Digest::of(content) };
         let signed = request.sign(Timestamp::now() + ahead, &self.credentials.key);
         let question = if query.is_empty() { "" } else { "?" };
-        let request = http::Request::builder()
+        let mut request = http::Request::builder()
             .method(method)
             .uri(format!("{}{path}{question}{query}", self.url))
             .header(CONTENT_DIGEST, signed.content_digest)
             .header(SIGNATURE_INPUT, signed.signature_input)
             .header(REQUEST_SIGNATURE, signed.signature);
+        if content.len() > LARGE {
+            // What the hub refuses is not sent to it first.
+            request = request.header(EXPECT, "100-continue");
+        }
         let failed = |e| offline(&self.url, e);
         if method == "PUT" {
             self.agent.run(request.body(content).map_err(|e| malformed_url(&self.url, e))?).map_err(failed)
