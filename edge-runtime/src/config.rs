@@ -9,7 +9,11 @@ use models::{collection::Budget, sync::is_device_name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, engine::Accelerator, sync::Address};
+use crate::{
+    Error, Result,
+    engine::Accelerator,
+    sync::{Address, SyncConfig},
+};
 
 /// The configuration of a device, in TOML. Relative paths start at the folder in which the program runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -64,6 +68,9 @@ pub struct EdgeConfig {
     /// Samples kept in a time, beyond what the bundle's own budget allows: the smaller one counts.
     #[serde(default)]
     pub budget: Budget,
+    /// When the remote is contacted, and how much is sent.
+    #[serde(default)]
+    pub sync: SyncConfig,
     /// Seed of the draws that choose audit samples; taken from the system's entropy at every start if it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_seed: Option<u64>,
@@ -116,6 +123,7 @@ impl EdgeConfig {
             store_mebibytes: store_mebibytes(),
             write_mebibytes_per_day: None,
             budget: Budget::default(),
+            sync: SyncConfig::default(),
             audit_seed: None,
             bundle: None,
         }
@@ -162,6 +170,9 @@ impl EdgeConfig {
             let found = config.store_mebibytes;
             return Err(wrong(what, format!("store_mebibytes is {found}; expected 4 to {} mebibytes", 1 << 24)));
         }
+        if let Some(fault) = config.sync.fault() {
+            return Err(wrong(what, fault));
+        }
         if !(0.0..=86_400.0).contains(&config.seal_after_seconds) {
             let found = config.seal_after_seconds;
             return Err(wrong(what, format!("seal_after_seconds is {found}; expected 0 to 86400 seconds")));
@@ -202,6 +213,7 @@ mod tests {
             (format!("{whole}poll_seconds = 0.0"), "poll_seconds"),
             (format!("{whole}seal_after_samples = 0"), "seal_after_samples"),
             (format!("{whole}store_mebibytes = 1"), "store_mebibytes"),
+            (format!("{whole}[sync]\nhours = [9, 9]"), "sync.hours"),
             (format!("{whole}[budget]\nper_moment = 1"), "per_moment"),
         ] {
             let error = parse(&text).err().map(|e| e.to_string()).unwrap_or_default();

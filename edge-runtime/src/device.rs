@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use models::{
     Digest, Dropped, PerceptualHash, Pixels, Prediction, Sample, SampleRecord, durable,
     signing::TrustedKeys,
@@ -30,7 +30,7 @@ use crate::{
     policy::{self, Candidate, LocalLimits, Policy, Verdict},
     source::{Failure, Folder, Found},
     store::{Kept, Limits, Store},
-    sync::{self, Remote},
+    sync::{self, Address, Allowance, Link, Remote, SyncConfig},
     update::{Slots, Terms, Update},
 };
 
@@ -101,6 +101,8 @@ struct Device<'a> {
     trusted: TrustedKeys,
     /// The remote, if it is a hub: its connection is used again.
     hub: Option<Remote>,
+    link: Link,
+    allowance: Allowance,
     source: Folder,
     journal: Journal,
     store: Store,
@@ -110,7 +112,7 @@ struct Device<'a> {
     demand: Demand,
     /// Since when there are open samples that were in no segment.
     open_since: Option<Instant>,
-    /// Troubles of this pass and of the one before: what goes on is told once.
+    /// Troubles since the last contact with the remote, and of the time before: what goes on is told once.
     troubles: [BTreeSet<String>; 2],
     _lock: File,
 }
@@ -159,6 +161,15 @@ impl<'a> Device<'a> {
             bytes: config.store_mebibytes << 20,
         };
         let store = Store::open(&config.state.join("store"), limits)?;
+        let zone = TimeZone::system();
+        let every = config.sync.every_seconds.unwrap_or(match &config.remote {
+            Address::Hub(_) => SyncConfig::HUB_SECONDS,
+            Address::Folder(_) => 0.0,
+        });
+        let jitter = generator(config.audit_seed, &format!("{}/link", config.device))?;
+        let link = Link::new(every, config.sync.hours, zone, jitter);
+        let most = config.sync.mebibytes_per_day.map(|mebibytes| u64::from(mebibytes) << 20);
+        let allowance = Allowance::open(config.state.join("sent.json"), most)?;
         let mut rng = generator(config.audit_seed, &config.device)?;
         policy::seek(&mut rng, journal.history());
         if let Some(bundle) = slots.fatal() {
@@ -176,6 +187,8 @@ impl<'a> Device<'a> {
             slots,
             trusted,
             hub: None,
+            link,
+            allowance,
             source: Folder::new(&config.source),
             journal,
             store,
@@ -200,12 +213,17 @@ impl<'a> Device<'a> {
     }
 
     fn pass(&mut self) -> Result<Pass> {
-        self.troubles.swap(0, 1);
-        self.troubles[0].clear();
-        let update = self.update();
-        if self.serving.is_none() {
-            return self.wait_for_bundle(update);
+        let is_due = self.mode == Mode::Once || self.link.is_due(Timestamp::now());
+        if is_due {
+            self.troubles.swap(0, 1);
+            self.troubles[0].clear();
         }
+        let update = if is_due { self.contact(Self::update) } else { Ok(()) };
+        if self.serving.is_none() {
+            return if is_due { self.wait_for_bundle(update) } else { Ok(Pass::Waiting) };
+        }
+        // A pointer that is none must not keep samples back.
+        let is_reached = is_due && !update.as_ref().is_err_and(Error::is_unreachable);
         if let Err(e) = update {
             self.tell_trouble(&e);
         }
@@ -220,12 +238,22 @@ impl<'a> Device<'a> {
                 Pass::Waiting
             }
         };
-        match self.sync(pass, self.mode == Mode::Once && pass == Pass::Idle) {
-            Ok(()) => {}
-            Err(e) if self.mode == Mode::Once && pass == Pass::Idle => return Err(e),
-            Err(e) => self.tell_trouble(&e),
+        let is_last = self.mode == Mode::Once && pass == Pass::Idle;
+        if is_reached || is_last {
+            match self.contact(|device| device.sync(pass, is_last)) {
+                Err(e) if is_last => return Err(e),
+                Err(e) => self.tell_trouble(&e),
+                Ok(()) => {}
+            }
         }
         Ok(pass)
+    }
+
+    /// Does something with the remote, and takes note of how that went.
+    fn contact(&mut self, act: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let outcome = act(self);
+        self.link.contacted(outcome.as_ref().copied(), Timestamp::now());
+        outcome
     }
 
     fn update(&mut self) -> Result<()> {
@@ -412,7 +440,7 @@ impl<'a> Device<'a> {
         let trusted = remote.receipt_keys(&self.trusted)?;
         let damaged = &mut self.counters.damaged;
         let progress = &mut *self.progress;
-        sync::push(&mut self.store, remote, &self.config.device, &trusted, &mut |event| {
+        sync::push(&mut self.store, remote, &self.config.device, &trusted, &mut self.allowance, &mut |event| {
             *damaged += u64::from(matches!(event, Event::Damaged { .. }));
             progress(event);
         })
@@ -435,7 +463,8 @@ impl<'a> Device<'a> {
         if let Err(e) = self.journal.flush() {
             self.tell_trouble(&e);
         }
-        if let Err(e) = self.sync(pass, true) {
+        let is_up = self.mode == Mode::Once || self.link.is_up(Timestamp::now());
+        if let Err(e) = if is_up { self.sync(pass, true) } else { Ok(()) } {
             self.tell_trouble(&e);
         }
         let summary = Summary { counters: self.counters.clone(), backlog: self.store.sealed()?.len() };

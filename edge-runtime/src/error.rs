@@ -144,6 +144,11 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Whether nothing of the remote can be had at the moment.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Remote { .. } | Self::Offline { .. } | Self::NotEnrolled { .. } | Self::Config { .. })
+    }
+
     /// Whether the cause lies in a disk, a connection or the clock, so that the same step may succeed later.
     pub fn is_passing(&self) -> bool {
         use models::Error::{Io, TooEarly};

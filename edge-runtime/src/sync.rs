@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use jiff::Timestamp;
 use models::{
     Digest,
     hub::RefusalCode,
@@ -12,10 +13,14 @@ use models::{
 use crate::{Result, event::Event, store::Store};
 
 mod hub;
+mod link;
 mod objects;
 mod remote;
 
+pub(crate) use link::Link;
+
 pub use hub::Credentials;
+pub use link::{Allowance, SyncConfig};
 pub use remote::{Address, Remote};
 
 /// No message is larger, in bytes.
@@ -31,6 +36,7 @@ pub fn push(
     remote: &Remote,
     device: &str,
     trusted: &TrustedKeys,
+    allowance: &mut Allowance,
     progress: &mut dyn FnMut(&Event),
 ) -> Result<()> {
     for segment in store.sealed()? {
@@ -39,7 +45,7 @@ pub fn push(
             progress(&Event::Receipted { segment });
             continue;
         }
-        match upload(store, remote, device, segment) {
+        match upload(store, remote, device, segment, allowance) {
             Ok(true) => {
                 progress(&Event::Uploaded { segment });
                 // A hub receipts at once.
@@ -85,8 +91,8 @@ fn has_receipt(remote: &Remote, device: &str, segment: Digest, trusted: &Trusted
     }
 }
 
-/// Whether the segment had to be uploaded.
-fn upload(store: &Store, remote: &Remote, device: &str, segment: Digest) -> Result<bool> {
+/// Whether the segment was uploaded now: it may be there already, or the allowance for today be used up.
+fn upload(store: &Store, remote: &Remote, device: &str, segment: Digest, allowance: &mut Allowance) -> Result<bool> {
     let (path, name) = (store.path(segment), sync::segment(device, segment));
     let size = fs::metadata(&path).map_err(models::Error::io("read", &path))?.len();
     if remote.size(&name)? == Some(size) {
@@ -97,6 +103,11 @@ fn upload(store: &Store, remote: &Remote, device: &str, segment: Digest) -> Resu
     if found != segment {
         return Err(models::Error::DigestMismatch { path, expected: segment, found }.into());
     }
+    let now = Timestamp::now();
+    if !allowance.has(size, now) {
+        return Ok(false);
+    }
+    allowance.spend(size, now)?;
     remote.put(&name, bytes)?;
     Ok(true)
 }
@@ -137,7 +148,6 @@ pub fn demand(remote: &Remote, channel: &str) -> Result<Demand> {
 mod tests {
     use std::{path::Path, sync::Arc};
 
-    use jiff::Timestamp;
     use models::{Prediction, Reason, Sample, SampleRecord, segment, signing::PrivateKey};
     use object_store::memory::InMemory;
 
@@ -168,7 +178,7 @@ mod tests {
 
     fn events_trusting(store: &mut Store, remote: &Remote, trusted: &TrustedKeys) -> Result<Vec<Event>> {
         let mut events = Vec::new();
-        push(store, remote, "cam-1", trusted, &mut |e| events.push(e.clone()))?;
+        push(store, remote, "cam-1", trusted, &mut Allowance::unlimited(), &mut |e| events.push(e.clone()))?;
         Ok(events)
     }
 
