@@ -388,6 +388,47 @@ fn a_segment_that_is_not_what_it_says_leaves_nothing() -> TestResult {
 }
 
 #[test]
+fn a_backup_made_while_the_hub_serves_is_a_hub_again() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    let server = Server::start(folder.path(), true, Limits::default())?;
+    let place = server.enrol(folder.path(), "cam-1", Role::Device)?;
+    let (digest, bytes) = sealed(&[sample("cam-1", b"image")])?;
+    server.connect(&place)?.put(&sync::segment("cam-1", digest), bytes)?;
+    let files = server.runtime.block_on(hub::backup::backup(&server.data, &path("backup.tar")))?;
+    let before = server.objects()?;
+    // Its database, its key, its certificate with a key, the segment and its receipt.
+    assert_eq!((files, before.len()), (6, 2));
+    drop(server);
+
+    assert!(hub::backup::restore(&path("backup.tar"), &path("hub")).is_err(), "over a hub that is there");
+    fs::rename(path("hub"), path("lost"))?;
+    assert_eq!(hub::backup::restore(&path("backup.tar"), &path("hub"))?, files);
+    let server = Server::start(folder.path(), true, Limits::default())?;
+    assert_eq!(server.objects()?, before);
+    // The device's key is known, and it still knows the hub, which has another port now.
+    let enrolled = fs::read_to_string(place.join("enrolled.json"))?;
+    let port = |url: &str| url.rsplit_once(':').map(|(_, port)| port.to_owned());
+    let old = serde_json::from_str::<serde_json::Value>(&enrolled)?["hub"].as_str().and_then(port).ok_or("no hub")?;
+    fs::write(place.join("enrolled.json"), enrolled.replace(&old, &port(&server.url).ok_or("no port")?))?;
+    assert!(server.connect(&place)?.get(&sync::receipt("cam-1", digest), 1 << 20)?.is_some());
+    drop(server);
+
+    // A damaged segment is found, and nothing is left of the attempt.
+    let mut damaged = fs::read(path("backup.tar"))?;
+    let at = damaged.windows(5).rposition(|bytes| bytes == b"image").ok_or("no image")?;
+    damaged[at] ^= 1;
+    fs::write(path("damaged.tar"), damaged)?;
+    let said =
+        hub::backup::restore(&path("damaged.tar"), &path("other")).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(said.contains(&digest.to_string()) && !path("other").exists(), "{said}");
+    fs::write(path("damaged.tar"), b"hello")?;
+    assert!(hub::backup::restore(&path("damaged.tar"), &path("other")).is_err());
+    assert!(!path("other").exists());
+    Ok(())
+}
+
+#[test]
 fn who_asks_too_often_has_to_wait() -> TestResult {
     let folder = tempfile::tempdir()?;
     let one = NonZeroU32::MIN;

@@ -1,5 +1,6 @@
 //! The program `flywheel-hub`.
 
+mod backup;
 mod clients;
 mod log;
 mod serve;
@@ -44,6 +45,10 @@ enum Command {
     Revoke(clients::RevokeArgs),
     /// Delete every sample that a device has sent
     Forget(clients::ForgetArgs),
+    /// Write everything to one file, while the hub serves
+    Backup(backup::BackupArgs),
+    /// Make a hub's folder from such a file
+    Restore(backup::RestoreArgs),
     /// Show what was done, and by whom
     Log(log::LogArgs),
 }
@@ -95,6 +100,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Clients(args) => clients::run(args).await,
             Command::Revoke(args) => clients::revoke(args).await,
             Command::Forget(args) => clients::forget(args).await,
+            Command::Backup(args) => backup::backup(args).await,
+            Command::Restore(args) => backup::restore(&args),
             Command::Log(args) => log::run(args).await,
         }
     });

@@ -2,6 +2,8 @@
 //!
 //! The statements are written once, in what both understand. Times are milliseconds since 1970.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use models::{Digest, hub::Role, signing::PublicKey, sync::DeviceStatus};
 use sqlx::{
@@ -114,6 +116,15 @@ impl Database {
     /// [`Error::Database`].
     pub async fn ping(&self) -> Result<()> {
         sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Copies an SQLite database to a new file, as it is at one moment.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn copy_to(&self, file: &Path) -> Result<()> {
+        sqlx::query("VACUUM INTO $1").bind(file.display().to_string()).execute(&self.pool).await?;
         Ok(())
     }
 

@@ -21,12 +21,14 @@
 //! | [`intake`] | takes a segment in while it arrives, and receipts it |
 //! | [`statuses`] | how the devices are |
 //! | [`database`], [`objects`] | where all of it is |
+//! | [`backup`] | all of it in one file, and back |
 //! | [`tls`] | the hub's certificate |
 //! | [`server`] | starts all of these, and stops them in good order |
 //! | [`cli`] | the program `flywheel-hub` |
 
 pub mod api;
 pub mod auth;
+pub mod backup;
 pub mod cli;
 pub mod database;
 mod error;

@@ -33,6 +33,14 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
     write_as(0o600, path, |file| file.write_all(bytes))
 }
 
+/// Replaces the file at `path` by what `write` writes and nobody but its owner may read.
+///
+/// # Errors
+/// As [`write_with`].
+pub fn write_secret_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    write_as(0o600, path, write)
+}
+
 fn write_as(mode: u32, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let folder = parent(path);
     let mut file = builder(mode).tempfile_in(folder).map_err(Error::io("create a file in", folder))?;
@@ -155,6 +163,20 @@ fn parent(path: &Path) -> &Path {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     }
+}
+
+/// Makes what was created, renamed or deleted in a folder and all folders below it last.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn sync_folders(path: &Path) -> Result<()> {
+    for entry in fs::read_dir(path).map_err(Error::io("list", path))? {
+        let below = entry.map_err(Error::io("list", path))?.path();
+        if below.is_dir() {
+            sync_folders(&below)?;
+        }
+    }
+    sync_folder(path)
 }
 
 /// Makes what was created, renamed or deleted in a folder last.
