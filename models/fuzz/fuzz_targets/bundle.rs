@@ -13,7 +13,7 @@ use models::{
     Bundle, Calibration, CollectionPolicy, Digest, LabelSet, Manifest, NetworkSpec, Preprocessing,
     bundle::{FORMAT, FileEntry, GOLDEN, MANIFEST, MODEL, REPORT_CARD, Release, SIGNATURE},
     preprocess::{Color, InputLayout},
-    signing::{PrivateKey, RollbackOrder, TrustedKeys},
+    signing::{Message, PrivateKey, RollbackOrder, TrustedKeys},
     weights::{Arithmetic, Storage},
 };
 
