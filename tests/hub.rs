@@ -47,18 +47,21 @@ use crate::{
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// A hub in a folder, served while this lives.
-struct Server {
+pub(crate) struct Server {
     url: String,
-    data: DataFolder,
+    pub(crate) data: DataFolder,
     handle: Handle<SocketAddr>,
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
 }
 
 impl Server {
     fn start(folder: &Path, tls: bool, limits: Limits) -> Result<Self> {
         let data = DataFolder { path: folder.join("hub"), database: None };
+        Self::start_at(data, TcpListener::bind("127.0.0.1:0")?, tls, limits)
+    }
+
+    pub(crate) fn start_at(data: DataFolder, listener: TcpListener, tls: bool, limits: Limits) -> Result<Self> {
         let runtime = Runtime::new()?;
-        let listener = TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let scheme = if tls { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr()?);
@@ -83,10 +86,15 @@ impl Server {
     /// Enrols somebody, who keeps what is needed for that in `folder/NAME`.
     fn enrol(&self, folder: &Path, name: &str, role: Role) -> Result<PathBuf> {
         let place = folder.join(name);
-        let certificate = Some(self.certificate()).filter(|path| path.exists());
-        let enrolled = Credentials::enrol(&place, &self.url, &self.token(name, role)?, certificate.as_deref())?;
-        assert_eq!((enrolled.enrolled().name.as_str(), enrolled.enrolled().role), (name, role));
+        self.enrol_in(&place, name, role)?;
         Ok(place)
+    }
+
+    pub(crate) fn enrol_in(&self, place: &Path, name: &str, role: Role) -> TestResult {
+        let certificate = Some(self.certificate()).filter(|path| path.exists());
+        let enrolled = Credentials::enrol(place, &self.url, &self.token(name, role)?, certificate.as_deref())?;
+        assert_eq!((enrolled.enrolled().name.as_str(), enrolled.enrolled().role), (name, role));
+        Ok(())
     }
 
     fn connect(&self, credentials: &Path) -> Result<Remote> {

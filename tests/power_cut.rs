@@ -5,6 +5,9 @@
 //! synced. Then the same step runs again, and the rest of the story: capture, seal, upload, receipt, delete, a new
 //! bundle. At its end every sample must be with the workstation exactly once, and the new bundle must serve.
 //!
+//! The story is told twice: once with a shared folder between device and workstation, once with a hub, which runs in the processes of
+//! both and is stopped with them. Its objects are on the same disk; its database, which SQLite keeps whole, is not.
+//!
 //! These need Linux and the right to mount a FUSE file system. `FLYWHEEL_POWER_CUTS=1` stops at every change in every way, and
 //! takes some minutes; otherwise every 13th of these stops is tried.
 
@@ -15,6 +18,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
     io::{BufRead, BufReader},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -24,15 +28,19 @@ use std::{
     time::Duration,
 };
 
-use edge_runtime::{EdgeConfig, device, sync::Remote};
+use edge_runtime::{
+    EdgeConfig, device,
+    sync::{Address, Remote},
+};
 use flywheel::{
     project::Project,
     round::open_remote,
     steps::ingest::{ingest, samples},
 };
 use fuser::BackgroundSession;
+use hub::{limits::Limits, server::DataFolder};
 use jiff::Timestamp;
-use models::{Digest, durable, segment, signing::PrivateKey};
+use models::{Digest, durable, hub::Role, segment, signing::PrivateKey};
 use rand::{SeedableRng, rngs::SmallRng};
 use rustix::{io::Errno, mount::UnmountFlags};
 use serde_json::Value;
@@ -43,6 +51,7 @@ use self::{
 };
 use crate::{
     TestResult,
+    hub::Server,
     parity::noise,
     takeover::{bundle, device_config, preprocessing, publish},
 };
@@ -51,8 +60,28 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Images in the source before the new bundle is published, and after it.
 const IMAGES: [usize; 2] = [6, 4];
-/// Tells a process what it is, and where its disk is.
+const HUB_KEY: [u8; 32] = [9; 32];
+/// Tells a process what it is and where its disk is.
 const PROCESS: &str = "FLYWHEEL_POWER_CUT_PROCESS";
+/// Tells it which port its hub has and where its database is, if there is a hub.
+const HUB: &str = "FLYWHEEL_POWER_CUT_HUB";
+
+/// What stands between device and workstation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Between {
+    Folder,
+    Hub,
+}
+
+impl Between {
+    /// Where the shared objects are.
+    fn objects(self) -> &'static str {
+        match self {
+            Self::Folder => "remote",
+            Self::Hub => "hub/objects",
+        }
+    }
+}
 
 /// What happens, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +99,9 @@ const STORY: [Step; 7] =
 
 /// The disk before the story, and what is put on it when the new bundle is published.
 struct Setting {
+    between: Between,
+    /// The database of the hub before the story, with the keys of both.
+    database: PathBuf,
     before: Disk,
     /// This program, as it is now.
     program: PathBuf,
@@ -79,34 +111,96 @@ struct Setting {
 }
 
 impl Setting {
-    fn new() -> Result<Self> {
+    fn new(between: Between) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
-        for place in ["source", "remote", "state", "hub"] {
+        for place in ["source", between.objects(), "state", "workstation"] {
             durable::create_folders(&first.join(place))?;
         }
-        for place in ["source", "remote"] {
+        for place in ["source", between.objects()] {
             durable::create_folders(&second.join(place))?;
         }
         let key = PrivateKey::from_secret([7; 32]).ok_or("no key")?;
         fs::write(first.join("trusted.pem"), key.public().to_pem())?;
-        fs::write(first.join("hub/signing.pem"), key.to_pem())?;
-        let config = "[data]\nlabeled = 'x'\n[preprocessing]\ncolor = 'gray'\nheight = 8\nwidth = 8\n[store]\nremote = '../remote'\n[export]\nsigning_key = 'signing.pem'\n";
-        fs::write(first.join("hub/flywheel.toml"), config)?;
+        fs::write(first.join("workstation/signing.pem"), key.to_pem())?;
+        fs::write(first.join("workstation/flywheel.toml"), project_config("../remote"))?;
         for (i, image) in noise(&preprocessing(), IMAGES[0] + IMAGES[1]).iter().enumerate() {
             let place = if i < IMAGES[0] { &first } else { &second };
             fs::write(place.join(format!("source/{i}.png")), image.to_png()?)?;
         }
         let bundles = [bundle(folder.path(), 1, &key)?, bundle(folder.path(), 2, &key)?];
         for (place, bundle) in [&first, &second].into_iter().zip(&bundles) {
-            publish(&Remote::folder(&place.join("remote"))?, bundle, false)?;
+            publish(&Remote::folder(&place.join(between.objects()))?, bundle, false)?;
+        }
+        let database = folder.path().join("hub.db");
+        if between == Between::Hub {
+            let data = DataFolder { path: first.join("hub"), database: None };
+            durable::create_folders(&first.join("hub/keys"))?;
+            let hub_key = PrivateKey::from_secret(HUB_KEY).ok_or("no key")?;
+            fs::write(first.join("hub/keys/hub.pem"), hub_key.to_pem())?;
+            let server = Server::start_at(data, TcpListener::bind("127.0.0.1:0")?, false, Limits::default())?;
+            server.enrol_in(&first.join("state/hub"), "cam-1", Role::Device)?;
+            server.enrol_in(&first.join("workstation/flywheel/hub"), "workstation", Role::Publisher)?;
+            server.runtime.block_on(async { server.data.database().await?.copy_to(&database).await })?;
+            drop(server);
+            for name in ["hub.db", "hub.db-wal", "hub.db-shm"].map(|name| first.join("hub").join(name)) {
+                if name.exists() {
+                    fs::remove_file(name)?;
+                }
+            }
         }
         let mut before = Disk::new();
         before.import(&first)?;
         let program = folder.path().join("program");
         fs::copy(env::current_exe()?, &program)?;
-        Ok(Self { before, program, published: second, new_bundle: bundles[1].digest(), _folder: folder })
+        Ok(Self {
+            between,
+            database,
+            before,
+            program,
+            published: second,
+            new_bundle: bundles[1].digest(),
+            _folder: folder,
+        })
     }
+}
+
+fn project_config(remote: &str) -> String {
+    format!(
+        "[data]\nlabeled = 'x'\n[preprocessing]\ncolor = 'gray'\nheight = 8\nwidth = 8\n[store]\nremote = '{remote}'\n[export]\nsigning_key = 'signing.pem'\n"
+    )
+}
+
+/// A hub of one story: its port is free now, and both sides know it by that.
+struct Place {
+    port: u16,
+    database: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(setting: &Setting, disk: &mut Disk) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let (database, over) = (folder.path().join("hub.db"), folder.path().join("over"));
+        fs::copy(&setting.database, &database)?;
+        let url = url(port);
+        for (place, name, role) in
+            [("state/hub", "cam-1", Role::Device), ("workstation/flywheel/hub", "workstation", Role::Publisher)]
+        {
+            let hub_key = PrivateKey::from_secret(HUB_KEY).ok_or("no key")?.public().to_pem();
+            let enrolled = serde_json::json!({ "hub": url, "name": name, "role": role, "hub_key": hub_key });
+            durable::create_folders(&over.join(place))?;
+            durable::write_json(&over.join(place).join("enrolled.json"), &enrolled)?;
+        }
+        fs::write(over.join("workstation/flywheel.toml"), project_config(&url))?;
+        disk.import(&over)?;
+        Ok(Self { port, database, _folder: folder })
+    }
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }
 
 /// What one way through the story came to.
@@ -122,6 +216,7 @@ fn live_through(setting: &Setting, stop_at: Option<u64>, end: End, seed: u64) ->
     let mountpoint = tempfile::tempdir()?;
     let root = mountpoint.path();
     let mut disk = setting.before.clone();
+    let place = (setting.between == Between::Hub).then(|| Place::new(setting, &mut disk)).transpose()?;
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut outcome = Outcome::default();
     let mut acknowledged = BTreeSet::new();
@@ -135,7 +230,7 @@ fn live_through(setting: &Setting, stop_at: Option<u64>, end: End, seed: u64) ->
             let stop_at = stop_at.filter(|_| !outcome.was_stopped).map(|at| at.saturating_sub(outcome.changes));
             let shared = Shared::new(Machine { disk, changes: 0, stop_at, is_stopped: false });
             let session = shared.mount(root)?;
-            let (events, status) = run(&setting.program, step, root, &shared)?;
+            let (events, status) = run(&setting.program, step, root, place.as_ref(), &shared)?;
             unmount(root, session)?;
             let machine = shared.lock();
             disk = machine.disk.clone();
@@ -180,8 +275,12 @@ fn acknowledges(event: &Value) -> Option<String> {
 }
 
 /// Runs a step's process until it ends, or kills it when the disk stops. Returns its events, and whether it went well.
-fn run(program: &Path, step: Step, root: &Path, shared: &Shared) -> Result<(Vec<Value>, bool)> {
-    let mut process = Command::new(program)
+fn run(program: &Path, step: Step, root: &Path, place: Option<&Place>, shared: &Shared) -> Result<(Vec<Value>, bool)> {
+    let mut command = Command::new(program);
+    if let Some(Place { port, database, .. }) = place {
+        command.env(HUB, format!("{port} {}", database.display()));
+    }
+    let mut process = command
         .args(["power_cut::process", "--exact", "--ignored", "--nocapture"])
         .env(PROCESS, format!("{step:?} {}", root.display()))
         .env("RAYON_NUM_THREADS", "1")
@@ -212,12 +311,21 @@ fn process() -> TestResult {
     let Ok(task) = env::var(PROCESS) else { return Ok(()) };
     let (step, root) = task.split_once(' ').ok_or("expected a step and a folder")?;
     let root = Path::new(root);
+    let hub = env::var(HUB).ok();
+    let hub = hub.as_deref().and_then(|hub| hub.split_once(' '));
+    let mut config = EdgeConfig { poll_seconds: 0.01, seal_after_samples: 4, ..device_config(root) };
+    let mut _server = None;
+    if let Some((port, database)) = hub {
+        let data = DataFolder { path: root.join("hub"), database: Some(format!("sqlite:{database}?mode=rwc")) };
+        let port = port.parse()?;
+        config.remote = Address::Hub(url(port));
+        _server = Some(Server::start_at(data, TcpListener::bind(("127.0.0.1", port))?, false, Limits::default())?);
+    }
     if step == "Intake" {
-        let project = Project::open(&root.join("hub/flywheel.toml"))?;
+        let project = Project::open(&root.join("workstation/flywheel.toml"))?;
         let ingested = ingest(&project, &open_remote(&project)?, Timestamp::UNIX_EPOCH)?;
         return if ingested.refused.is_empty() { Ok(()) } else { Err(format!("{ingested:?}").into()) };
     }
-    let config = EdgeConfig { poll_seconds: 0.01, seal_after_samples: 4, ..device_config(root) };
     device::run(&config, device::Mode::Once, &AtomicBool::new(false), &mut |event| {
         println!("{}", serde_json::to_string(event).unwrap_or_default());
     })?;
@@ -227,7 +335,7 @@ fn process() -> TestResult {
 /// What has to be true at the end of every story.
 fn look(setting: &Setting, root: &Path, acknowledged: &BTreeSet<String>, last: &[Value]) -> Result<()> {
     let expected: BTreeSet<String> = (0..IMAGES[0] + IMAGES[1]).map(|i| format!("{i}.png")).collect();
-    let project = Project::open(&root.join("hub/flywheel.toml"))?;
+    let project = Project::open(&root.join("workstation/flywheel.toml"))?;
     let kept: Vec<String> = samples(&project)?.into_iter().map(|sample| sample.record.source).collect();
     let distinct: BTreeSet<String> = kept.iter().cloned().collect();
     if distinct != expected || kept.len() != expected.len() || !acknowledged.is_subset(&distinct) {
@@ -269,7 +377,17 @@ fn look(setting: &Setting, root: &Path, acknowledged: &BTreeSet<String>, last: &
 #[test]
 #[ignore = "mounts file systems of its own"]
 fn nothing_is_lost_wherever_a_process_or_the_power_stops() -> TestResult {
-    let setting = Setting::new()?;
+    stop_everywhere(Between::Folder)
+}
+
+#[test]
+#[ignore = "mounts file systems of its own"]
+fn nothing_is_lost_at_a_hub_wherever_a_process_or_the_power_stops() -> TestResult {
+    stop_everywhere(Between::Hub)
+}
+
+fn stop_everywhere(between: Between) -> TestResult {
+    let setting = Setting::new(between)?;
     let whole = live_through(&setting, None, End::Kill, 0)?;
     assert!(whole.changes > 200, "{whole:?}");
     let is_full = env::var_os("FLYWHEEL_POWER_CUTS").is_some();
@@ -298,7 +416,7 @@ fn nothing_is_lost_wherever_a_process_or_the_power_stops() -> TestResult {
     });
     let failures = failures.into_inner()?;
     println!(
-        "{tried} stops at {} changes, {} of them reached; samples lost, doubled or stuck in {} stories",
+        "{between:?}: {tried} stops at {} changes, {} of them reached; samples lost, doubled or stuck in {} stories",
         whole.changes,
         stopped.into_inner(),
         failures.len(),
