@@ -45,7 +45,7 @@ pub struct EdgeConfig {
     /// "qnn", "rknpu", "tensorrt" or "xnnpack", if its library was built for it. None: the processor.
     #[serde(default)]
     pub accelerators: Vec<Accelerator>,
-    /// Seconds between two looks at the source and the remote while nothing is new.
+    /// Seconds between two looks at the source, and at a remote that is a folder, while nothing is new.
     #[serde(default = "poll_seconds")]
     pub poll_seconds: f64,
     /// Kept samples after which a segment is sealed, if there is somebody to send it to.

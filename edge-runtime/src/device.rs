@@ -16,6 +16,7 @@ use std::{
 use jiff::{Timestamp, tz::TimeZone};
 use models::{
     Digest, Dropped, PerceptualHash, Pixels, Prediction, Sample, SampleRecord, durable,
+    hub::RefusalCode,
     signing::TrustedKeys,
     sync::{Counters, Demand, DeviceStatus},
 };
@@ -29,7 +30,7 @@ use crate::{
     journal::{Entry, Journal},
     policy::{self, Candidate, LocalLimits, Policy, Verdict},
     source::{Failure, Folder, Found},
-    store::{Kept, Limits, Store},
+    store::{Limits, Store},
     sync::{self, Address, Allowance, Link, Remote, SyncConfig},
     update::{Slots, Terms, Update},
 };
@@ -46,7 +47,7 @@ const SHUTDOWN_POLL: Duration = Duration::from_millis(50);
 pub enum Mode {
     /// When told to shut down.
     Forever,
-    /// When every image of the source is classified and every segment uploaded, or when told to shut down.
+    /// When every image of the source is classified and every segment sent that may be sent today, or when told to shut down.
     Once,
 }
 
@@ -218,14 +219,12 @@ impl<'a> Device<'a> {
             self.troubles.swap(0, 1);
             self.troubles[0].clear();
         }
-        let update = if is_due { self.contact(Self::update) } else { Ok(()) };
+        let update = if is_due { self.update() } else { Ok(()) };
         if self.serving.is_none() {
+            if is_due {
+                self.contacted(update.as_ref().err());
+            }
             return if is_due { self.wait_for_bundle(update) } else { Ok(Pass::Waiting) };
-        }
-        // A pointer that is none must not keep samples back.
-        let is_reached = is_due && !update.as_ref().is_err_and(Error::is_unreachable);
-        if let Err(e) = update {
-            self.tell_trouble(&e);
         }
         let history = self.journal.history();
         let pass = match self.source.scan(PASS_IMAGES, |name| history.has_source(name)) {
@@ -239,21 +238,32 @@ impl<'a> Device<'a> {
             }
         };
         let is_last = self.mode == Mode::Once && pass == Pass::Idle;
-        if is_reached || is_last {
-            match self.contact(|device| device.sync(pass, is_last)) {
-                Err(e) if is_last => return Err(e),
-                Err(e) => self.tell_trouble(&e),
-                Ok(()) => {}
-            }
+        // A pointer that is none must not keep samples back.
+        let is_reached = is_due && !update.as_ref().is_err_and(Error::is_unreachable);
+        let synced = if is_reached || is_last { self.sync(pass, is_last) } else { Ok(()) };
+        if is_due {
+            self.contacted(update.as_ref().err().or(synced.as_ref().err()));
+        }
+        if let Err(e) = &update {
+            self.tell_trouble(e);
+        }
+        match synced {
+            Err(e) if is_last => return Err(e),
+            Err(e) => self.tell_trouble(&e),
+            Ok(()) => {}
         }
         Ok(pass)
     }
 
-    /// Does something with the remote, and takes note of how that went.
-    fn contact(&mut self, act: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        let outcome = act(self);
-        self.link.contacted(outcome.as_ref().copied(), Timestamp::now());
-        outcome
+    /// Takes note of a contact with the remote and how it went.
+    fn contacted(&mut self, failure: Option<&Error>) {
+        if let Some(Error::Refused { refusal, .. }) = failure
+            && refusal.code == RefusalCode::Key
+        {
+            // The device may have been enrolled anew since.
+            self.hub = None;
+        }
+        self.link.contacted(failure.map_or(Ok(()), Err), Timestamp::now());
     }
 
     fn update(&mut self) -> Result<()> {
@@ -321,6 +331,9 @@ impl<'a> Device<'a> {
         let (size, look) = (candidate.bytes, candidate.look);
         let (bundle, sequence) = (classifier.digest(), classifier.manifest().sequence);
         let label = classifier.manifest().labels.name(class).to_owned();
+        if verdict.as_ref().is_err_and(|why| *why != Dropped::Duplicate) {
+            self.discard(image);
+        }
         let verdict = verdict.and_then(|reasons| {
             let record = SampleRecord {
                 image,
@@ -355,15 +368,22 @@ impl<'a> Device<'a> {
         (self.progress)(&Event::Classified { source, label, confidence, kept, dropped });
     }
 
+    /// Deletes what a crash left of an image that was kept and not journaled, and is not kept this time: the journal holds.
+    fn discard(&mut self, image: Digest) {
+        if let Err(e) = self.store.discard(image) {
+            self.tell_trouble(&e);
+        }
+    }
+
     /// Why the sample was kept, or what the disk has against it.
     fn keep(&mut self, sample: Sample) -> Verdict {
-        match self.store.keep(&sample) {
-            Ok(Kept::Yes { evicted }) => {
-                self.counters.evicted += evicted.len() as u64;
-                evicted.into_iter().for_each(|image| (self.progress)(&Event::Evicted { image }));
-                Ok(sample.record.reasons)
-            }
-            Ok(Kept::Full) => Err(Dropped::StoreFull),
+        let mut evicted = Vec::new();
+        let kept = self.store.keep(&sample, &mut evicted);
+        self.counters.evicted += evicted.len() as u64;
+        evicted.into_iter().for_each(|image| (self.progress)(&Event::Evicted { image }));
+        match kept {
+            Ok(true) => Ok(sample.record.reasons),
+            Ok(false) => Err(Dropped::StoreFull),
             Err(e) => {
                 (self.progress)(&Event::NotKept { source: sample.record.source, why: e.to_string() });
                 Err(Dropped::Disk)
@@ -392,18 +412,18 @@ impl<'a> Device<'a> {
     }
 
     /// Sends segments, deletes those with a receipt, and tells how the device is. Samples are sealed as soon as they are enough
-    /// or old enough for a segment, or all of them with `is_last`; but only with a remote there, since until then each can still
-    /// make room for a more useful one.
+    /// or old enough for a segment, or all of them with `is_last`; but only while segments can be sent, since until then each can
+    /// still make room for a more useful one.
     fn sync(&mut self, pass: Pass, is_last: bool) -> Result<()> {
         let Some((classifier, _)) = &self.serving else { return Ok(()) };
         let (bundle, sequence) = (classifier.digest(), classifier.manifest().sequence);
         let remote = self.remote()?;
-        self.push(&remote)?;
+        let mut is_sent = self.push(&remote)?;
         let patience = Duration::from_secs_f64(self.config.seal_after_seconds);
         let is_old = self.open_since.is_some_and(|since| since.elapsed() >= patience);
         let is_all = is_old || is_last;
-        while (self.store.is_full() || is_all) && self.seal(pass)? {
-            self.push(&remote)?;
+        while is_sent && (self.store.is_full() || is_all) && self.seal(pass)? {
+            is_sent = self.push(&remote)?;
         }
         self.open_since = if self.store.open_samples() == 0 { None } else { self.open_since.or(Some(Instant::now())) };
         let status = DeviceStatus {
@@ -436,14 +456,20 @@ impl<'a> Device<'a> {
         }
     }
 
-    fn push(&mut self, remote: &Remote) -> Result<()> {
+    /// Sends segments. Whether all of them are in the remote now.
+    fn push(&mut self, remote: &Remote) -> Result<bool> {
         let trusted = remote.receipt_keys(&self.trusted)?;
         let damaged = &mut self.counters.damaged;
         let progress = &mut *self.progress;
-        sync::push(&mut self.store, remote, &self.config.device, &trusted, &mut self.allowance, &mut |event| {
+        let (device, allowance) = (&self.config.device, &mut self.allowance);
+        let pushed = sync::push(&mut self.store, remote, device, &trusted, allowance, &mut |event| {
             *damaged += u64::from(matches!(event, Event::Damaged { .. }));
             progress(event);
-        })
+        })?;
+        if let Some(e) = &pushed.trouble {
+            self.tell_trouble(e);
+        }
+        Ok(pushed.is_all)
     }
 
     /// Seals a segment, after what was journaled is on disk. While there may be images that are kept and not journaled, as after
@@ -463,7 +489,9 @@ impl<'a> Device<'a> {
         if let Err(e) = self.journal.flush() {
             self.tell_trouble(&e);
         }
-        let is_up = self.mode == Mode::Once || self.link.is_up(Timestamp::now());
+        // With `Once`, the last pass has synced.
+        let is_up = self.mode == Mode::Forever && self.link.is_up(Timestamp::now());
+        let is_up = is_up || (self.mode == Mode::Once && pass != Pass::Idle);
         if let Err(e) = if is_up { self.sync(pass, true) } else { Ok(()) } {
             self.tell_trouble(&e);
         }

@@ -213,10 +213,11 @@ impl Policy {
         }
         let held = |class: usize| {
             let fleet = demand.held.get(self.labels.name(class)).copied().unwrap_or(0);
-            fleet + u64::from(kept(class))
+            // Its own that came in already count twice: it holds back a little earlier.
+            fleet.saturating_add(kept(class).into())
         };
         let classes = self.labels.len();
-        let total = (0..classes).map(held).sum();
+        let total = (0..classes).map(held).fold(0, u64::saturating_add);
         if self.collection.balance.admits(held(class), total, classes) { Ok(reason) } else { Err(Dropped::ClassShare) }
     }
 

@@ -21,6 +21,7 @@ mod open;
 mod worth;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -29,6 +30,9 @@ use models::{Digest, Sample, durable, segment};
 
 use self::{open::Open, worth::Worth};
 use crate::Result;
+
+/// So often a sample is written to a disk that is full.
+const TRIES: u32 = 3;
 
 /// How much a store holds, and when a segment is full.
 #[derive(Clone, Copy, Debug)]
@@ -52,18 +56,6 @@ impl Limits {
     }
 }
 
-/// What became of a sample that was to be kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// It survives a power cut now. These less useful ones were deleted for it.
-    Yes {
-        /// Their images.
-        evicted: Vec<Digest>,
-    },
-    /// There is no room, and nothing less useful.
-    Full,
-}
-
 /// A segment that was just sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed {
@@ -82,6 +74,8 @@ pub struct Store {
     limits: Limits,
     /// Bytes of sealed and damaged segments.
     segment_bytes: u64,
+    /// Open samples that are in a sealed segment, since they could not be deleted when it was sealed.
+    doubled: BTreeSet<Digest>,
 }
 
 impl Store {
@@ -100,7 +94,7 @@ impl Store {
         for path in list(&sealed)?.iter().chain(&list(&damaged)?) {
             segment_bytes += size(path)?;
         }
-        let mut store = Self { open, sealed, damaged, limits, segment_bytes };
+        let mut store = Self { open, sealed, damaged, limits, segment_bytes, doubled: BTreeSet::new() };
         if store.open.len() > 0 {
             for segment in store.sealed()? {
                 store.delete_sealed(segment)?;
@@ -109,39 +103,55 @@ impl Store {
         Ok(store)
     }
 
-    /// Keeps a sample: when this returns [`Kept::Yes`], it survives a power cut.
+    /// Keeps a sample, if there is room or something less useful: when this returns true, it survives a power cut. The images of
+    /// samples that were deleted for it are added to `evicted`, whatever comes of it.
     ///
     /// # Errors
     /// [`crate::Error::Models`] with the path, as of a read-only disk; the sample is then not kept.
-    pub fn keep(&mut self, sample: &Sample) -> Result<Kept> {
+    pub fn keep(&mut self, sample: &Sample, evicted: &mut Vec<Digest>) -> Result<bool> {
         let (worth, image) = (Worth::of(&sample.record), sample.record.image);
         let content = open::encode(sample)?;
-        if content.len() as u64 > self.limits.reserve() {
-            return Ok(Kept::Full);
+        let size = content.len() as u64;
+        if size > self.limits.reserve() {
+            return Ok(false);
         }
         let room = self.limits.bytes - self.limits.reserve();
-        let needed = self.bytes() - self.open.bytes_of(image) + content.len() as u64;
-        let Some(mut evicted) = self.make_room(needed.saturating_sub(room), worth)? else { return Ok(Kept::Full) };
-        loop {
+        let needed = self.bytes() - self.open.bytes_of(image) + size;
+        if !self.make_room(needed.saturating_sub(room), worth, evicted)? {
+            return Ok(false);
+        }
+        for _ in 0..TRIES {
             match self.open.write(sample, &content) {
-                Ok(()) => return Ok(Kept::Yes { evicted }),
-                Err(e) if is_full_disk(&e) => match self.make_room(1, worth)? {
-                    Some(more) => evicted.extend(more),
-                    None => return Ok(Kept::Full),
-                },
+                Ok(()) => return Ok(true),
+                // Something else may take what is freed: it is not worth the whole store.
+                Err(e) if is_full_disk(&e) => {
+                    if !self.make_room(size, worth, evicted)? {
+                        return Ok(false);
+                    }
+                }
                 Err(e) => return Err(e),
             }
         }
+        Ok(false)
     }
 
-    /// Deletes samples less useful than `worth` until so many bytes are free; none, and nothing is deleted, if there are not
+    /// Deletes an open sample, if there is one of this image.
+    ///
+    /// # Errors
+    /// [`crate::Error::Models`] with the path.
+    pub fn discard(&mut self, image: Digest) -> Result<()> {
+        if self.open.has(image) { self.open.delete(&[image]) } else { Ok(()) }
+    }
+
+    /// Deletes samples less useful than `worth` until so many bytes are free. False, and nothing is deleted, if there are not
     /// enough.
-    fn make_room(&mut self, bytes: u64, worth: Worth) -> Result<Option<Vec<Digest>>> {
-        let Some(worst) = self.open.worst(bytes, worth) else { return Ok(None) };
+    fn make_room(&mut self, bytes: u64, worth: Worth, evicted: &mut Vec<Digest>) -> Result<bool> {
+        let Some(worst) = self.open.worst(bytes, worth) else { return Ok(false) };
         if !worst.is_empty() {
             self.open.delete(&worst)?;
+            evicted.extend(worst);
         }
-        Ok(Some(worst))
+        Ok(true)
     }
 
     /// Whether the open samples are as many as belong in a segment.
@@ -155,7 +165,8 @@ impl Store {
     /// # Errors
     /// [`crate::Error::Models`] with the path. No sample is lost: they stay open, or are in the segment already.
     pub fn seal(&mut self, is_journaled: impl Fn(Digest) -> bool) -> Result<Option<Sealed>> {
-        let images = self.open.best(self.limits.samples, self.limits.segment_bytes(), is_journaled);
+        let is_free = |image: Digest| !self.doubled.contains(&image) && is_journaled(image);
+        let images = self.open.best(self.limits.samples, self.limits.segment_bytes(), is_free);
         let samples = self.open.read(&images);
         if samples.is_empty() {
             return Ok(None);
@@ -166,7 +177,9 @@ impl Store {
         durable::write(&self.path(segment), &bytes)?;
         self.segment_bytes += bytes.len() as u64;
         let images: Vec<Digest> = samples.iter().map(|sample| sample.record.image).collect();
+        self.doubled.extend(&images);
         self.open.delete(&images)?;
+        self.doubled.retain(|image| !images.contains(image));
         Ok(Some(Sealed { segment, samples: images.len() }))
     }
 
@@ -180,7 +193,11 @@ impl Store {
             }
         };
         let twice: Vec<Digest> = images.into_iter().filter(|image| self.open.has(*image)).collect();
-        if twice.is_empty() { Ok(()) } else { self.open.delete(&twice) }
+        if !twice.is_empty() {
+            self.open.delete(&twice)?;
+            self.doubled.retain(|image| !twice.contains(image));
+        }
+        Ok(())
     }
 
     /// Bytes of everything that is in the store.

@@ -10,7 +10,7 @@ use models::{
     sync::{self, ChannelPointer, Demand, DeviceStatus, Receipt},
 };
 
-use crate::{Result, event::Event, store::Store};
+use crate::{Error, Result, event::Event, store::Store};
 
 mod hub;
 mod link;
@@ -26,11 +26,20 @@ pub use remote::{Address, Remote};
 /// No message is larger, in bytes.
 const MAX_MESSAGE: u64 = 1 << 20;
 
-/// Brings every sealed segment to the remote, deletes those that have a receipt, and sets those aside that the disk damaged. A second call changes nothing:
-/// segments are named by their content.
+/// What came of sending segments.
+#[derive(Debug, Default)]
+pub struct Pushed {
+    /// Whether every segment is in the remote now, so that more can be sealed.
+    pub is_all: bool,
+    /// The first segment's trouble that concerns that segment alone; it is tried again the next time.
+    pub trouble: Option<Error>,
+}
+
+/// Brings every sealed segment to the remote, deletes those that have a receipt, and sets those aside that the disk damaged or
+/// that a hub refuses for what they are. A second call changes nothing: segments are named by their content.
 ///
 /// # Errors
-/// [`crate::Error::Remote`] or [`crate::Error::Models`] of the first step that failed; the others may have worked.
+/// What concerns the remote or the device as a whole, as [`Error::Remote`] or [`Error::Offline`].
 pub fn push(
     store: &mut Store,
     remote: &Remote,
@@ -38,35 +47,61 @@ pub fn push(
     trusted: &TrustedKeys,
     allowance: &mut Allowance,
     progress: &mut dyn FnMut(&Event),
-) -> Result<()> {
+) -> Result<Pushed> {
+    let mut pushed = Pushed { is_all: true, trouble: None };
     for segment in store.sealed()? {
-        if has_receipt(remote, device, segment, trusted)? {
-            store.release(segment)?;
-            progress(&Event::Receipted { segment });
-            continue;
-        }
-        match upload(store, remote, device, segment, allowance) {
-            Ok(true) => {
-                progress(&Event::Uploaded { segment });
-                // A hub receipts at once.
-                if has_receipt(remote, device, segment, trusted)? {
-                    store.release(segment)?;
-                    progress(&Event::Receipted { segment });
-                }
+        match push_one(store, remote, device, segment, trusted, allowance, progress) {
+            Ok(is_there) => pushed.is_all &= is_there,
+            Err(why @ Error::Models(models::Error::DigestMismatch { .. })) => {
+                store.set_aside(segment)?;
+                progress(&Event::Damaged { segment, why: why.to_string() });
             }
-            Ok(false) => {}
-            Err(crate::Error::Refused { refusal, .. }) if refusal.code == RefusalCode::Content => {
+            Err(Error::Refused { refusal, .. }) if refusal.code == RefusalCode::Content => {
                 store.set_aside(segment)?;
                 progress(&Event::Damaged { segment, why: refusal.message });
             }
-            Err(crate::Error::Models(why @ models::Error::DigestMismatch { .. })) => {
-                store.set_aside(segment)?;
-                progress(&Event::Damaged { segment, why: why.to_string() });
+            Err(e) if concerns_one(&e) => {
+                pushed.is_all = false;
+                pushed.trouble.get_or_insert(e);
             }
             Err(e) => return Err(e),
         }
     }
-    Ok(())
+    Ok(pushed)
+}
+
+fn concerns_one(error: &Error) -> bool {
+    match error {
+        Error::Models(_) => true,
+        Error::Refused { refusal, .. } => refusal.code == RefusalCode::TooLarge,
+        _ => false,
+    }
+}
+
+/// Whether the segment is in the remote now.
+fn push_one(
+    store: &mut Store,
+    remote: &Remote,
+    device: &str,
+    segment: Digest,
+    trusted: &TrustedKeys,
+    allowance: &mut Allowance,
+    progress: &mut dyn FnMut(&Event),
+) -> Result<bool> {
+    if !has_receipt(remote, device, segment, trusted)? {
+        match upload(store, remote, device, segment, allowance)? {
+            Upload::NotToday => return Ok(false),
+            Upload::Already => return Ok(true),
+            Upload::Done => progress(&Event::Uploaded { segment }),
+        }
+        // A hub receipts at once.
+        if !has_receipt(remote, device, segment, trusted)? {
+            return Ok(true);
+        }
+    }
+    store.release(segment)?;
+    progress(&Event::Receipted { segment });
+    Ok(true)
 }
 
 /// A receipt counts only if it is whole, speaks of this segment, and is signed by a trusted key, if there are any.
@@ -91,12 +126,20 @@ fn has_receipt(remote: &Remote, device: &str, segment: Digest, trusted: &Trusted
     }
 }
 
-/// Whether the segment was uploaded now: it may be there already, or the allowance for today be used up.
-fn upload(store: &Store, remote: &Remote, device: &str, segment: Digest, allowance: &mut Allowance) -> Result<bool> {
+enum Upload {
+    Done,
+    /// It is there, and waits for its receipt.
+    Already,
+    /// The allowance is used up.
+    NotToday,
+}
+
+fn upload(store: &Store, remote: &Remote, device: &str, segment: Digest, allowance: &mut Allowance) -> Result<Upload> {
     let (path, name) = (store.path(segment), sync::segment(device, segment));
     let size = fs::metadata(&path).map_err(models::Error::io("read", &path))?.len();
-    if remote.size(&name)? == Some(size) {
-        return Ok(false);
+    // A hub that has it and has not receipted it was cut off between the two: sending it again brings the receipt.
+    if remote.enrolled().is_none() && remote.size(&name)? == Some(size) {
+        return Ok(Upload::Already);
     }
     let bytes = fs::read(&path).map_err(models::Error::io("read", &path))?;
     let found = Digest::of(&bytes);
@@ -105,11 +148,15 @@ fn upload(store: &Store, remote: &Remote, device: &str, segment: Digest, allowan
     }
     let now = Timestamp::now();
     if !allowance.has(size, now) {
-        return Ok(false);
+        return Ok(Upload::NotToday);
     }
-    allowance.spend(size, now)?;
-    remote.put(&name, bytes)?;
-    Ok(true)
+    allowance.spend(size, now);
+    let sent = remote.put(&name, bytes);
+    if matches!(sent, Err(Error::Refused { .. })) {
+        // The hub was asked first.
+        allowance.give_back();
+    }
+    sent.map(|()| Upload::Done)
 }
 
 /// Tells how the device is.
@@ -166,7 +213,7 @@ mod tests {
             reasons: vec![Reason::Audit { probability: 0.1 }],
         };
         let mut store = Store::open(folder, Limits { samples: 1, segment_bytes: 1 << 20, bytes: 1 << 30 })?;
-        store.keep(&Sample { record, image: image.to_vec() })?;
+        store.keep(&Sample { record, image: image.to_vec() }, &mut Vec::new())?;
         store.seal(|_| true)?;
         let segment = store.sealed()?[0];
         Ok((store, segment))
@@ -178,7 +225,9 @@ mod tests {
 
     fn events_trusting(store: &mut Store, remote: &Remote, trusted: &TrustedKeys) -> Result<Vec<Event>> {
         let mut events = Vec::new();
-        push(store, remote, "cam-1", trusted, &mut Allowance::unlimited(), &mut |e| events.push(e.clone()))?;
+        let mut allowance = Allowance::open("unused".into(), None)?;
+        let pushed = push(store, remote, "cam-1", trusted, &mut allowance, &mut |e| events.push(e.clone()))?;
+        assert!(pushed.is_all && pushed.trouble.is_none(), "{pushed:?}");
         Ok(events)
     }
 
@@ -216,6 +265,19 @@ mod tests {
         remote.put(&name, receipt(segment).seal(Some(&ours))?)?;
         assert_eq!(events_trusting(&mut store, &remote, &trusted)?, [Event::Receipted { segment }]);
         assert_eq!(store.sealed()?, []);
+        Ok(())
+    }
+
+    #[test]
+    fn what_may_not_be_sent_today_stays_and_says_so() -> TestResult {
+        let folder = tempfile::tempdir()?;
+        let (mut store, segment) = store(&folder.path().join("store"), b"image")?;
+        let remote = Remote::new(Arc::new(InMemory::new()))?;
+        let mut allowance = Allowance::open(folder.path().join("sent.json"), Some(100))?;
+        allowance.spend(100, Timestamp::now());
+        let pushed = push(&mut store, &remote, "cam-1", &TrustedKeys::default(), &mut allowance, &mut |_| {})?;
+        assert!(!pushed.is_all && pushed.trouble.is_none(), "then nothing more is sealed");
+        assert_eq!((store.sealed()?, remote.size(&sync::segment("cam-1", segment))?), (vec![segment], None));
         Ok(())
     }
 

@@ -17,14 +17,14 @@ use models::{
     signing::request::Claim,
 };
 use tokio::sync::Semaphore;
-use tower_http::timeout::TimeoutLayer;
+use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
 use crate::{
     Error, Result,
     auth::authenticate,
     database::Client,
     intake::Intake,
-    limits::{Limits, Meter},
+    limits::{Limits, Meter, Uploads},
     statuses::Statuses,
 };
 
@@ -38,14 +38,17 @@ pub struct Hub {
     /// How much may be asked for.
     pub limits: Limits,
     meter: Meter,
-    uploads: Semaphore,
+    /// Of each device.
+    uploads: Uploads,
+    /// Of all.
+    places: Semaphore,
 }
 
 impl Hub {
     /// A hub over its parts.
     pub fn new(intake: Intake, limits: Limits) -> Self {
-        let (meter, uploads) = (Meter::new(&limits), Semaphore::new(limits.uploads));
-        Self { intake, statuses: Statuses::default(), limits, meter, uploads }
+        let (meter, places) = (Meter::new(&limits), Semaphore::new(limits.uploads));
+        Self { intake, statuses: Statuses::default(), limits, meter, uploads: Uploads::default(), places }
     }
 
     /// What has to be done now and then: statuses written, meters tidied.
@@ -79,14 +82,19 @@ impl Hub {
 
 /// The hub's routes.
 pub fn router(hub: Arc<Hub>) -> Router {
+    // Content may take as long as it comes at all.
+    let answered = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, hub.limits.request_time);
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route(ENROL, post(enrol::enrol))
         .route(OBJECTS, get(objects::list))
-        .route(&format!("{OBJECTS}/{{*name}}"), get(objects::read).head(objects::look_up).put(objects::write))
+        .route(
+            &format!("{OBJECTS}/{{*name}}"),
+            get(objects::read).head(objects::look_up).layer(answered).put(objects::write),
+        )
         .layer(DefaultBodyLimit::disable())
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, hub.limits.request_time))
+        .layer(RequestBodyTimeoutLayer::new(hub.limits.silence))
         .with_state(hub)
 }
 

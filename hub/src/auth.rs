@@ -9,8 +9,9 @@ use crate::{
     database::{Client, Database},
 };
 
-/// A request is good for so long before and after its time. Every request can be repeated without harm within it: objects are
-/// named by their content, and of statuses the latest one counts.
+/// A request is good for so long before and after its time. Those of devices can be repeated without harm within it: objects are
+/// named by their content, and of statuses the latest one counts. A channel's message of minutes ago could be brought back by who
+/// has heard it; TLS is what keeps them from hearing.
 const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(5);
 
 /// Proves by whose key a request is signed. What it says of its content is still to be checked against the content.

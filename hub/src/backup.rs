@@ -12,11 +12,16 @@ use std::{
 
 use models::{Digest, durable, sync};
 
-use crate::{Error, Result, server::DataFolder};
+use crate::{
+    Error, Result,
+    server::{DataFolder, STAGED},
+};
 
 const DATABASE: &str = "hub.db";
-/// In this order.
 const FOLDERS: [&str; 3] = ["keys", "tls", "objects"];
+/// What comes in meanwhile must not tear things apart: a receipt is there after its segment, and a channel points to a bundle that
+/// is there, so each is looked for before what it speaks of.
+const ORDER: [&str; 6] = ["keys", "tls", "objects/receipts", "objects/segments", "objects/channels", "objects/bundles"];
 
 /// Writes everything in a hub's folder to `file`, which appears only when it is whole. Returns how many files are in it.
 ///
@@ -24,7 +29,8 @@ const FOLDERS: [&str; 3] = ["keys", "tls", "objects"];
 /// [`Error::Models`] with the path; [`Error::Database`]; [`Error::Content`] for a hub whose database is elsewhere.
 pub async fn backup(data: &DataFolder, file: &Path) -> Result<usize> {
     if data.database.is_some() {
-        let reason = "the database is a PostgreSQL: back it up by pg_dump, and this folder by other means".to_owned();
+        let reason =
+            "the database is elsewhere: back it up by its own means, as pg_dump, and this folder by others".to_owned();
         return Err(Error::Content(reason));
     }
     let own = data.path.join(DATABASE);
@@ -44,14 +50,18 @@ pub async fn backup(data: &DataFolder, file: &Path) -> Result<usize> {
 
 fn write(root: &Path, database: &Path, file: &Path) -> Result<usize> {
     let mut names = Vec::new();
-    for folder in FOLDERS {
+    for folder in ORDER {
         list(root, Path::new(folder), &mut names)?;
     }
     durable::write_secret_with(file, |out| {
         let mut tar = tar::Builder::new(out);
         tar.append_path_with_name(database, DATABASE)?;
         for name in &names {
-            tar.append_path_with_name(root.join(name), name)?;
+            match tar.append_path_with_name(root.join(name), name) {
+                // Forgotten meanwhile.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                outcome => outcome?,
+            }
         }
         tar.finish()
     })?;
@@ -69,8 +79,7 @@ fn list(root: &Path, folder: &Path, names: &mut Vec<PathBuf>) -> Result<()> {
         let name = folder.join(entry.file_name());
         if entry.path().is_dir() {
             list(root, &name, names)?;
-        } else if !entry.file_name().to_string_lossy().contains('#') {
-            // The store's own temporary names have a number behind this sign.
+        } else if !entry.file_name().to_string_lossy().contains(STAGED) {
             names.push(name);
         }
     }

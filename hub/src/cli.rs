@@ -25,7 +25,7 @@ use crate::server::DataFolder;
     after_help = "\
 A first start:
   flywheel-hub serve --data hub --name hub.local
-  flywheel-hub token cam-1 --data hub                          prints the command that enrols the device
+  flywheel-hub token cam-1 --data hub                          prints a token, and how the device enrols by it
   flywheel-hub token workstation --role publisher --data hub"
 )]
 struct Program {

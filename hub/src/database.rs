@@ -29,7 +29,7 @@ const SCHEMA: [&str; 7] = [
         received BIGINT NOT NULL, PRIMARY KEY (device, digest))",
     "CREATE INDEX IF NOT EXISTS segment_times ON segments (device, received)",
     "CREATE TABLE IF NOT EXISTS statuses (device TEXT PRIMARY KEY, reported BIGINT NOT NULL, status TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS audit (
+    "CREATE TABLE IF NOT EXISTS log (
         at BIGINT NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL)",
 ];
 
@@ -147,7 +147,8 @@ impl Database {
     /// nothing.
     ///
     /// # Errors
-    /// [`Error::Token`] for a token that is unknown, used or too old; [`Error::NameInUse`], and the token stays good;
+    /// [`Error::Token`] for a token that is unknown, used or too old; [`Error::NameInUse`] or [`Error::KnownKey`], and the token
+    /// stays good;
     /// [`Error::Database`].
     pub async fn enrol(&self, token: &str, key: &PublicKey, now: Timestamp) -> Result<Client> {
         let mut transaction = self.pool.begin().await?;
@@ -177,7 +178,11 @@ impl Database {
         .execute(&mut *transaction)
         .await?;
         if inserted.rows_affected() == 0 {
-            return Err(Error::NameInUse { name });
+            let known = sqlx::query("SELECT 1 FROM clients WHERE key_id = $1")
+                .bind(key.id().to_string())
+                .fetch_optional(&mut *transaction)
+                .await?;
+            return Err(if known.is_some() { Error::KnownKey } else { Error::NameInUse { name } });
         }
         transaction.commit().await?;
         Ok(Client { key: key.clone(), name, role, enrolled: now, revoked: None })
@@ -266,11 +271,12 @@ impl Database {
         Ok(row.try_get::<i64, _>(0)?.max(0) as u64)
     }
 
-    /// Forgets that a device's segments ever came.
+    /// Forgets that a device's segments ever came, and how it was. How many segments there were.
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub async fn forget_segments(&self, device: &str) -> Result<u64> {
+    pub async fn forget(&self, device: &str) -> Result<u64> {
+        sqlx::query("DELETE FROM statuses WHERE device = $1").bind(device.to_owned()).execute(&self.pool).await?;
         let gone =
             sqlx::query("DELETE FROM segments WHERE device = $1").bind(device.to_owned()).execute(&self.pool).await?;
         Ok(gone.rows_affected())
@@ -323,7 +329,7 @@ impl Database {
     /// # Errors
     /// [`Error::Database`].
     pub async fn log(&self, who: &str, action: &str, detail: &str, now: Timestamp) -> Result<()> {
-        sqlx::query("INSERT INTO audit (at, who, action, detail) VALUES ($1, $2, $3, $4)")
+        sqlx::query("INSERT INTO log (at, who, action, detail) VALUES ($1, $2, $3, $4)")
             .bind(now.as_millisecond())
             .bind(who.to_owned())
             .bind(action.to_owned())
@@ -337,8 +343,8 @@ impl Database {
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub async fn audit(&self, entries: u32) -> Result<Vec<LogEntry>> {
-        let rows = sqlx::query("SELECT at, who, action, detail FROM audit ORDER BY at DESC LIMIT $1")
+    pub async fn entries(&self, entries: u32) -> Result<Vec<LogEntry>> {
+        let rows = sqlx::query("SELECT at, who, action, detail FROM log ORDER BY at DESC LIMIT $1")
             .bind(i64::from(entries))
             .fetch_all(&self.pool)
             .await?;

@@ -62,9 +62,28 @@ pub enum Error {
     #[error("there is no {0:?}")]
     NotFound(String),
 
-    /// Content that is not what it must be.
+    /// A key that was enrolled before.
+    #[error("this key was known before, and is revoked or has another name: enrol with a new one")]
+    KnownKey,
+
+    /// Content that is not what it must be: sending it again changes nothing.
     #[error("{0}")]
     Content(String),
+
+    /// More content than the hub takes at once.
+    #[error("{what} of {found} bytes; expected at most {most}")]
+    TooLarge {
+        /// Of what.
+        what: String,
+        /// How many bytes.
+        found: u64,
+        /// The limit.
+        most: u64,
+    },
+
+    /// Something broke off that may go better the next time.
+    #[error("{0}")]
+    BrokenOff(String),
 
     /// More than is allowed at once or in a day.
     #[error("too much: {what}; try again in {seconds} seconds")]
@@ -88,6 +107,9 @@ impl Error {
             Self::Token => (StatusCode::FORBIDDEN, RefusalCode::Token),
             Self::Role { .. } => (StatusCode::FORBIDDEN, RefusalCode::Role),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, RefusalCode::NotFound),
+            Self::KnownKey => (StatusCode::CONFLICT, RefusalCode::Key),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, RefusalCode::TooLarge),
+            Self::BrokenOff(_) => (StatusCode::BAD_REQUEST, RefusalCode::Hub),
             Self::NameInUse { .. } | Self::Content(_) => (StatusCode::UNPROCESSABLE_ENTITY, RefusalCode::Content),
             Self::TooMuch { .. } => (StatusCode::TOO_MANY_REQUESTS, RefusalCode::TooMuch),
         }
@@ -97,7 +119,7 @@ impl Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, code) = self.answer();
-        let message = if code == RefusalCode::Hub {
+        let message = if status == StatusCode::SERVICE_UNAVAILABLE {
             // What is wrong inside is the operator's business.
             tracing::error!("{self}");
             "the hub has a trouble of its own; its log says which".to_owned()

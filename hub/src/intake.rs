@@ -1,5 +1,5 @@
-//! Takes a segment in while it arrives: hashed, checked sample by sample, and stored at once, in the memory of one sample. It is
-//! there only if all of it is right; then it is receipted.
+//! Takes a segment in while it arrives: hashed, checked sample by sample, and stored at once, in the memory of one sample and some
+//! pieces. It is there only if all of it is right; then it is receipted.
 
 use std::{io, path::Path};
 
@@ -56,8 +56,15 @@ impl Intake {
         let name = sync::segment(device, digest);
         let (bytes, samples) = self.store(&name, device, digest, body, limit).await?;
         let row = SegmentRow { device: device.to_owned(), digest, bytes, samples, received: now };
-        self.database.add_segment(&row).await?;
-        self.receipt(device, digest, samples as usize, now).await
+        // Goes on although the client may be gone.
+        let intake = self.clone();
+        let receipted = tokio::spawn(async move { intake.note(&row).await }).await;
+        receipted.map_err(|e| Error::BrokenOff(format!("{name} is stored, and not receipted yet: {e}")))?
+    }
+
+    async fn note(&self, row: &SegmentRow) -> Result<Receipt> {
+        self.database.add_segment(row).await?;
+        self.receipt(&row.device, row.digest, row.samples as usize, row.received).await
     }
 
     async fn receipt(&self, device: &str, segment: Digest, samples: usize, received: Timestamp) -> Result<Receipt> {
@@ -81,10 +88,10 @@ impl Intake {
         let (mut hasher, mut bytes, mut is_good) = (Sha256::new(), 0, true);
         let arrived: Result<()> = async {
             while let Some(piece) = body.next().await {
-                let piece = piece.map_err(|e| Error::Content(format!("the body broke off: {e}")))?;
+                let piece = piece.map_err(|e| Error::BrokenOff(format!("the body broke off: {e}")))?;
                 bytes += piece.len() as u64;
                 if bytes > limit {
-                    return Err(Error::Content(format!("a segment of more than {limit} bytes")));
+                    return Err(Error::TooLarge { what: name.to_owned(), found: bytes, most: limit });
                 }
                 // After a fault the check has ended. The rest is read all the same: who is cut off while sending does not hear why.
                 is_good = is_good && pieces.send(piece.clone()).await.is_ok();
@@ -97,7 +104,7 @@ impl Intake {
         }
         .await;
         drop(pieces);
-        let checked = check.await.map_err(|e| Error::Content(format!("{name} cannot be read: {e}")))?;
+        let checked = check.await.map_err(|e| Error::BrokenOff(format!("the check of {name} broke off: {e}")))?;
         let is_right = match (arrived, checked) {
             (Err(e), _) => Err(e),
             (Ok(()), Err(e)) => Err(Error::Content(e.to_string())),
@@ -136,9 +143,7 @@ impl Intake {
             match segment::parse(Path::new(&name), digest, &bytes) {
                 Ok(samples) => {
                     let (bytes, samples) = (bytes.len() as u64, samples.len());
-                    let row = SegmentRow { device, digest, bytes, samples: samples as u64, received: now };
-                    self.database.add_segment(&row).await?;
-                    self.receipt(&row.device, digest, samples, now).await?;
+                    self.note(&SegmentRow { device, digest, bytes, samples: samples as u64, received: now }).await?;
                     count += 1;
                 }
                 Err(e) => tracing::error!("the store holds a damaged segment, which stays without a receipt: {e}"),

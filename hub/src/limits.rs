@@ -1,6 +1,13 @@
 //! How much one client, or one address, may ask for.
 
-use std::{hash::Hash, net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock, clock::DefaultClock};
 use models::Digest;
@@ -20,8 +27,12 @@ pub struct Limits {
     pub device_bytes_per_day: u64,
     /// Segments that are taken in at once; more wait.
     pub uploads: usize,
-    /// Time for one request.
+    /// The same of one device; more are refused.
+    pub device_uploads: usize,
+    /// Time until a request is answered, but for those that bring content.
     pub request_time: Duration,
+    /// Time in which more of a content has to come.
+    pub silence: Duration,
 }
 
 impl Default for Limits {
@@ -32,7 +43,9 @@ impl Default for Limits {
             segment_bytes: 256 << 20,
             device_bytes_per_day: 4 << 30,
             uploads: 64,
-            request_time: Duration::from_secs(600),
+            device_uploads: 2,
+            request_time: Duration::from_secs(120),
+            silence: Duration::from_secs(60),
         }
     }
 }
@@ -74,6 +87,58 @@ impl Meter {
     pub fn tidy(&self) {
         self.keys.retain_recent();
         self.strangers.retain_recent();
+    }
+}
+
+/// Uploads that are going on, by device.
+#[derive(Debug, Default)]
+pub struct Uploads(Mutex<HashMap<String, Ongoing>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Ongoing {
+    count: usize,
+    bytes: u64,
+}
+
+/// An upload that goes on while this lives.
+#[derive(Debug)]
+pub struct Upload<'a> {
+    uploads: &'a Uploads,
+    device: &'a str,
+    bytes: u64,
+}
+
+impl Uploads {
+    /// Begins an upload. Returns it, and the bytes of all of the device's that go on, this one included.
+    ///
+    /// # Errors
+    /// [`Error::TooMuch`] if the device has `most` already.
+    pub fn begin<'a>(&'a self, device: &'a str, bytes: u64, most: usize) -> Result<(Upload<'a>, u64)> {
+        let mut all = self.lock();
+        let ongoing = all.entry(device.to_owned()).or_default();
+        if ongoing.count >= most {
+            return Err(Error::TooMuch { what: format!("segments of {device} at once"), seconds: 10 });
+        }
+        ongoing.count += 1;
+        ongoing.bytes += bytes;
+        Ok((Upload { uploads: self, device, bytes }, ongoing.bytes))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Ongoing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        let mut all = self.uploads.lock();
+        if let Some(ongoing) = all.get_mut(self.device) {
+            ongoing.count -= 1;
+            ongoing.bytes -= self.bytes;
+            if ongoing.count == 0 {
+                all.remove(self.device);
+            }
+        }
     }
 }
 

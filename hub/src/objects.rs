@@ -10,6 +10,9 @@ use object_store::{
 
 use crate::{Error, Result};
 
+/// Bytes that are written at once.
+const PART: usize = 1 << 20;
+
 /// The store.
 #[derive(Clone, Debug)]
 pub struct Objects {
@@ -75,7 +78,8 @@ impl Objects {
 
     /// An object that is written piece by piece, and there only once it is shut down.
     pub fn writer(&self, name: &str) -> BufWriter {
-        BufWriter::new(Arc::clone(&self.store), Name::from(name))
+        // One part at a time: the default is eight of ten mebibytes.
+        BufWriter::with_capacity(Arc::clone(&self.store), Name::from(name), PART).with_max_concurrency(1)
     }
 
     /// Deletes an object; that it is not there is as good.

@@ -27,6 +27,8 @@ use crate::{
 const TIDY: Duration = Duration::from_secs(5);
 /// A client that has not sent its headers by then is cut off.
 const HEADER_TIME: Duration = Duration::from_secs(15);
+/// In the names of objects that are being written.
+pub(crate) const STAGED: char = '#';
 /// Requests at hand get so long when the hub stops.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -46,7 +48,10 @@ impl DataFolder {
     /// [`Error::Models`] if the folder cannot be created; [`Error::Database`].
     pub async fn database(&self) -> Result<Database> {
         durable::create_folders(&self.path)?;
-        let own = format!("sqlite:{}?mode=rwc", self.path.join("hub.db").display());
+        // Signs that mean something in an address.
+        let path = self.path.join("hub.db").display().to_string();
+        let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let own = format!("sqlite:{path}?mode=rwc");
         Database::open(self.database.as_ref().unwrap_or(&own)).await
     }
 
@@ -57,6 +62,7 @@ impl DataFolder {
     pub async fn intake(&self) -> Result<Intake> {
         let objects = self.path.join("objects");
         durable::create_folders(&objects)?;
+        delete_staged(&objects)?;
         Ok(Intake { database: self.database().await?, objects: Objects::folder(&objects)?, key: self.key()? })
     }
 
@@ -76,6 +82,19 @@ impl DataFolder {
         }
         Ok(PrivateKey::read(&path)?)
     }
+}
+
+/// Deletes what was being written when the hub was killed: the store gives it its name with a number behind this sign.
+fn delete_staged(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(models::Error::io("list", folder))? {
+        let path = entry.map_err(models::Error::io("list", folder))?.path();
+        if path.is_dir() {
+            delete_staged(&path)?;
+        } else if path.file_name().is_some_and(|name| name.to_string_lossy().contains(STAGED)) {
+            durable::remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn new_key() -> Result<PrivateKey> {

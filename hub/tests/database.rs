@@ -91,7 +91,7 @@ async fn a_revoked_key_is_unknown_and_its_name_is_free(database: &Database) -> R
     // Neither by its own token again, nor by another one: a revoked key stays so.
     assert!(matches!(database.enrol("third", &key(3), at(2)).await, Err(Error::Token)));
     database.add_token("fourth", "cam-3", Role::Publisher, at(100)).await?;
-    assert!(database.enrol("fourth", &key(3), at(2)).await.is_err());
+    assert!(matches!(database.enrol("fourth", &key(3), at(2)).await, Err(Error::KnownKey)));
     assert_eq!(database.enrol("fourth", &key(4), at(2)).await?.role, Role::Publisher);
     let clients = database.clients().await?;
     let of_name: Vec<_> = clients.iter().filter(|client| client.name == "cam-3").map(|client| client.revoked).collect();
@@ -113,7 +113,7 @@ async fn segments_are_counted_by_device_and_time(database: &Database) -> Result<
     }
     assert_eq!(database.bytes_since("a", at(-1)).await?, 12, "sending it again counts once");
     assert_eq!(database.bytes_since("a", at(0)).await?, 7);
-    assert_eq!(database.forget_segments("a").await?, 2);
+    assert_eq!(database.forget("a").await?, 2);
     assert_eq!((database.bytes_since("a", at(-1)).await?, database.bytes_since("b", at(-1)).await?), (0, 100));
     Ok(())
 }
@@ -134,6 +134,8 @@ async fn of_statuses_the_latest_counts(database: &Database) -> Result<()> {
     assert_eq!(found(database.status("d1").await?), Some(status("d1", 1, 10)), "an older one came later");
     assert_eq!(found(database.status("d2").await?), Some(status("d2", 2, 15)));
     assert_eq!((database.status("d3").await?, database.devices().await?), (None, vec!["d1".into(), "d2".into()]));
+    database.forget("d1").await?;
+    assert_eq!(database.devices().await?, ["d2"]);
     Ok(())
 }
 
@@ -142,7 +144,7 @@ async fn the_log_says_the_last_things_first(database: &Database) -> Result<()> {
     for (i, detail) in ["one", "two; with 'quotes' and \u{1f41f}", "three"].iter().enumerate() {
         database.log("operator", "tried", detail, now + SignedDuration::from_secs(i as i64)).await?;
     }
-    let details: Vec<_> = database.audit(2).await?.into_iter().map(|entry| entry.detail).collect();
+    let details: Vec<_> = database.entries(2).await?.into_iter().map(|entry| entry.detail).collect();
     assert_eq!(details, ["three", "two; with 'quotes' and \u{1f41f}"]);
     Ok(())
 }

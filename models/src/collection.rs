@@ -115,15 +115,20 @@ impl Default for Agreement {
     }
 }
 
-/// Images too much like one that was kept, told by [`crate::PerceptualHash`].
+/// Images too much like one that was kept, told by a perceptual hash of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NearDuplicates {
     /// Bits out of 64 in which two images may differ and still be taken for the same. Default: what tells noisy copies from other
     /// images on CIFAR-10, docs/results.md.
     pub bits: u32,
-    /// Kept samples that a new one is compared with, the latest ones. 0: none.
+    /// Kept samples that a new one is compared with, the latest ones: at most 10000. 0: none.
     pub window: usize,
+}
+
+impl NearDuplicates {
+    /// Samples that are looked back at, at most.
+    pub const MAX_WINDOW: usize = 10_000;
 }
 
 impl Default for NearDuplicates {
@@ -212,9 +217,11 @@ impl CollectionPolicy {
                 format!("{frames} of {of_frames} frames"),
             ));
         }
-        if self.near_duplicates.bits > 64 {
-            let key = format!("{what}.near_duplicates.bits");
-            return Err(Error::malformed(key, "at most 64 bits", self.near_duplicates.bits));
+        let NearDuplicates { bits, window } = self.near_duplicates;
+        if bits > 64 || window > NearDuplicates::MAX_WINDOW {
+            let expected = format!("at most 64 bits and a window of {}", NearDuplicates::MAX_WINDOW);
+            let found = format!("{bits} bits and {window}");
+            return Err(Error::malformed(format!("{what}.near_duplicates"), expected, found));
         }
         Ok(())
     }
@@ -236,14 +243,15 @@ mod tests {
     #[test]
     fn senseless_rules_are_errors_that_name_the_key() {
         type Change = fn(&mut CollectionPolicy);
-        let changes: [(Change, &str); 7] = [
+        let changes: [(Change, &str); 8] = [
             (|p| p.audit_probability = 1.5, "audit_probability"),
             (|p| p.uncertain.entropy = f64::NAN, "uncertain.entropy"),
             (|p| p.balance.ratio = 0.5, "balance.ratio"),
             (|p| p.agreement.views = 5, "agreement.views"),
             (|p| p.agreement.frames = 0, "agreement"),
             (|p| p.agreement.frames = 2, "2 of 1 frames"),
-            (|p| p.near_duplicates.bits = 65, "near_duplicates.bits"),
+            (|p| p.near_duplicates.bits = 65, "near_duplicates"),
+            (|p| p.near_duplicates.window = 10_001, "near_duplicates"),
         ];
         assert!(CollectionPolicy::default().validate("collection").is_ok());
         for (change, said) in changes {

@@ -27,8 +27,6 @@ pub enum Role {
     Reviewer,
     /// Reads everything; publishes bundles and says what is wanted. The workstation.
     Publisher,
-    /// Everything but what only devices may do.
-    Admin,
 }
 
 /// What is done with an object.
@@ -42,7 +40,7 @@ pub enum Action {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Device, Self::Reviewer, Self::Publisher, Self::Admin];
+    pub const ALL: [Self; 3] = [Self::Device, Self::Reviewer, Self::Publisher];
 
     /// Its name, as in JSON.
     pub fn name(self) -> &'static str {
@@ -50,7 +48,6 @@ impl Role {
             Self::Device => "device",
             Self::Reviewer => "reviewer",
             Self::Publisher => "publisher",
-            Self::Admin => "admin",
         }
     }
 
@@ -66,8 +63,8 @@ impl Role {
             (Self::Device, Action::Write) => {
                 object == sync::device_status(own) || sync::parse_segment(object).is_ok_and(|(device, _)| device == own)
             }
-            (Self::Reviewer | Self::Publisher | Self::Admin, Action::Read) => true,
-            (Self::Publisher | Self::Admin, Action::Write) => is_below(&["channels/", "bundles/"]),
+            (Self::Reviewer | Self::Publisher, Action::Read) => true,
+            (Self::Publisher, Action::Write) => is_below(&["channels/", "bundles/"]),
             (Self::Reviewer, Action::Write) => false,
         }
     }
@@ -110,7 +107,7 @@ pub struct Refusal {
 pub enum RefusalCode {
     /// The request's time is not the hub's, which the header `date` says: sign again.
     Clock,
-    /// The key is unknown or revoked, or the signature is not its own.
+    /// The key is unknown or revoked, or the signature is not its own; at enrolment: it was known before, and a new one is needed.
     Key,
     /// The token is unknown, used, or too old.
     Token,
@@ -120,6 +117,8 @@ pub enum RefusalCode {
     NotFound,
     /// The content is not what it must be; sending it again changes nothing.
     Content,
+    /// The content is larger than this hub takes.
+    TooLarge,
     /// Too much at once, or in a day: later.
     TooMuch,
     /// The hub itself failed: later.
@@ -173,7 +172,7 @@ mod tests {
             assert!(!role.may("cam-1", Action::Write, &sync::receipt("cam-1", digest)), "{role:?}");
             let is_device = role == Role::Device;
             assert_eq!(role.may("cam-1", Action::Write, &sync::segment("cam-1", digest)), is_device);
-            let publishes = matches!(role, Role::Publisher | Role::Admin);
+            let publishes = role == Role::Publisher;
             assert_eq!(role.may("x", Action::Write, &sync::channel("stable")), publishes);
         }
     }

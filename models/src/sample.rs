@@ -81,9 +81,6 @@ pub enum ReasonKind {
 }
 
 impl ReasonKind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Confident, Self::Uncertain, Self::Wanted, Self::Audit];
-
     /// Its name in messages, as in JSON.
     pub fn name(self) -> &'static str {
         match self {

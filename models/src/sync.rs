@@ -8,7 +8,7 @@
 //! channels/CHANNEL.demand.json     what the fleet has of each class, and what is wanted: a Demand
 //! bundles/DIGEST/FILE              the files of a bundle
 //! segments/DEVICE/DIGEST.tar       a sealed segment, uploaded by a device
-//! receipts/DEVICE/DIGEST.json      the workstation has it: a signed Receipt; only then does the device delete its copy
+//! receipts/DEVICE/DIGEST.json      workstation or hub has it: a signed Receipt; only then does the device delete its copy
 //! devices/DEVICE.json              how the device is: a DeviceStatus
 //! ```
 //!
@@ -31,7 +31,7 @@ pub struct ChannelPointer {
     pub sequence: u64,
 }
 
-/// The workstation's word that it has a segment.
+/// The word of the workstation, or of a hub, that it has a segment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipt {
@@ -47,7 +47,7 @@ impl Message for Receipt {
     const TYPE: &str = "application/vnd.flywheel.receipt+json";
 }
 
-/// What a device says of itself after every pass over its source.
+/// What a device says of itself whenever it contacts the remote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceStatus {
@@ -87,18 +87,6 @@ pub struct Counters {
     pub damaged: u64,
 }
 
-impl Counters {
-    /// Samples kept for a reason.
-    pub fn kept_for(&self, kind: ReasonKind) -> u64 {
-        self.kept.get(&kind).copied().unwrap_or(0)
-    }
-
-    /// Images that something stopped.
-    pub fn dropped_as(&self, why: Dropped) -> u64 {
-        self.dropped.get(&why).copied().unwrap_or(0)
-    }
-}
-
 /// What the workstation has of each class, and what it asks its devices for, by label.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -106,13 +94,13 @@ pub struct Demand {
     /// Confident samples that it has from the whole fleet.
     pub held: BTreeMap<String, u64>,
     /// What it asks for.
-    pub wanted: BTreeMap<String, Request>,
+    pub wanted: BTreeMap<String, Wish>,
 }
 
 /// How many samples of a class every device is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub struct Wish {
     /// So many from each device, as far as the bundle's rules allow.
     pub per_device: u32,
     /// When it was asked: what a device kept for an earlier request does not count.

@@ -117,7 +117,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FOLDER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     bundle: Option<PathBuf>,
-    /// Stop when every image is classified and every segment uploaded
+    /// Stop when every image is classified and every segment sent that may be sent today
     #[arg(long)]
     #[serde(skip)]
     once: bool,

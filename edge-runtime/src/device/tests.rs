@@ -82,7 +82,7 @@ fn every_image_is_journaled_once_and_what_was_kept_is_uploaded() -> TestResult {
 
     let (summary, events) = bed.run()?;
     let counted = summary.counters.clone();
-    assert_eq!((counted.classified, counted.dropped_as(Dropped::Duplicate), counted.unreadable), (21, 1, 1));
+    assert_eq!((counted.classified, counted.dropped[&Dropped::Duplicate], counted.unreadable), (21, 1, 1));
     let skipped = |e: &Event| matches!(e, Event::Unreadable { source, .. } if source == "cut.png");
     assert_eq!(events.iter().filter(|e| skipped(e)).count(), 1);
     let journal = bed.journal()?;
@@ -92,8 +92,8 @@ fn every_image_is_journaled_once_and_what_was_kept_is_uploaded() -> TestResult {
     let uploaded = bed.uploaded()?;
     let kept: Vec<&Entry> = journal.iter().filter(|e| !e.kept.is_empty()).collect();
     assert_eq!(uploaded.len(), kept.len());
-    let (confident, audit) = (counted.kept_for(ReasonKind::Confident), counted.kept_for(ReasonKind::Audit));
-    assert!(confident > 0 && audit > 0 && counted.dropped_as(Dropped::ClassQuota) > 0, "{counted:?}");
+    let (confident, audit) = (counted.kept[&ReasonKind::Confident], counted.kept[&ReasonKind::Audit]);
+    assert!(confident > 0 && audit > 0 && counted.dropped[&Dropped::ClassQuota] > 0, "{counted:?}");
     assert_eq!(counted.samples + counted.dropped.values().sum::<u64>(), counted.classified, "each is kept or dropped");
     for sample in &uploaded {
         let entry = kept.iter().find(|e| e.image == sample.record.image).ok_or("not in the journal")?;

@@ -1,12 +1,13 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
-use models::{Digest, PerceptualHash, Reason, ReasonKind, collection::Agreement};
+use models::{
+    Digest, PerceptualHash, Reason, ReasonKind,
+    collection::{Agreement, NearDuplicates},
+};
 
 use super::Entry;
 
-/// Looks of kept samples that are remembered: no policy compares with more.
-const LOOKS: usize = 10_000;
 /// How long the times and sizes of kept samples are remembered.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -93,11 +94,12 @@ impl History {
             }
         }
         self.looks.extend(entry.look);
-        if self.looks.len() > LOOKS {
+        if self.looks.len() > NearDuplicates::MAX_WINDOW {
             self.looks.pop_front();
         }
         self.recent.push_back((entry.classified, entry.bytes.unwrap_or(0)));
-        while self.recent.front().is_some_and(|(at, _)| entry.classified.duration_since(*at) > DAY) {
+        // Also what is far ahead, by a clock that was set back since.
+        while self.recent.front().is_some_and(|(at, _)| entry.classified.duration_since(*at).abs() > DAY) {
             self.recent.pop_front();
         }
     }

@@ -1,6 +1,6 @@
 use models::{
     collection::{Agreement, Balance, NearDuplicates},
-    sync::Request,
+    sync::Wish,
 };
 use rand::SeedableRng;
 
@@ -155,8 +155,8 @@ fn what_looks_like_a_kept_sample_is_not_kept_within_the_window() {
 fn what_the_workstation_wants_is_kept_beyond_the_shares_as_often_as_it_asks() {
     let mut device = Device::new(CollectionPolicy { confident_per_class: 0, ..nothing() });
     let asked = Timestamp::UNIX_EPOCH;
-    device.demand.wanted.insert("dog".into(), Request { per_device: 2, asked });
-    device.demand.wanted.insert("unicorn".into(), Request { per_device: 2, asked });
+    device.demand.wanted.insert("dog".into(), Wish { per_device: 2, asked });
+    device.demand.wanted.insert("unicorn".into(), Wish { per_device: 2, asked });
     // Not the most probable class, but probable enough; a pseudo-label stays one.
     assert_eq!(device.see(0, 0, 0.65), Ok(vec![Reason::Wanted { class: 1, asked }]));
     assert_eq!(device.see(1, 0, 0.75), Err(Dropped::Ordinary), "0.25 is too little");
@@ -165,7 +165,7 @@ fn what_the_workstation_wants_is_kept_beyond_the_shares_as_often_as_it_asks() {
     assert_eq!(device.see(3, 1, 0.95), Err(Dropped::ClassQuota));
     // Another request counts anew, within what the bundle allows.
     let later = Timestamp::from_second(9).expect("a time");
-    device.demand.wanted.insert("dog".into(), Request { per_device: 9, asked: later });
+    device.demand.wanted.insert("dog".into(), Wish { per_device: 9, asked: later });
     device.policy.collection.wanted.per_class = 1;
     assert!(device.see(4, 1, 0.85).is_ok());
     assert_eq!(device.see(5, 1, 0.85), Err(Dropped::Ordinary));

@@ -46,6 +46,10 @@ impl Open {
                 Ok((sample, bytes)) => {
                     open.note(sample.record.image, Entry { worth: Worth::of(&sample.record), bytes })
                 }
+                // It may be readable the next time.
+                Err(e @ crate::Error::Models(models::Error::Io { .. })) => {
+                    tracing::warn!("passing over a kept sample: {e}")
+                }
                 Err(e) => {
                     tracing::warn!("setting a kept sample aside: {e}");
                     let to = path.file_name().map(|name| damaged.join(name)).unwrap_or_default();

@@ -59,13 +59,13 @@ fn seals_what_is_journaled_and_the_most_useful_first() -> TestResult {
     let folder = tempfile::tempdir()?;
     let mut store = Store::open(folder.path(), LIMITS)?;
     for number in [1, 2, 3, 3] {
-        store.keep(&sample(number))?;
+        store.keep(&sample(number), &mut Vec::new())?;
         assert!(!store.is_full());
     }
-    store.keep(&sample_of(4, 0, 0.85, CONFIDENT))?;
+    store.keep(&sample_of(4, 0, 0.85, CONFIDENT), &mut Vec::new())?;
     assert!(store.is_full());
-    store.keep(&sample_of(5, 1, 0.5, UNCERTAIN))?;
-    store.keep(&sample_of(6, 1, 0.99, AUDIT))?;
+    store.keep(&sample_of(5, 1, 0.5, UNCERTAIN), &mut Vec::new())?;
+    store.keep(&sample_of(6, 1, 0.99, AUDIT), &mut Vec::new())?;
     let but_two = |image: Digest| number(image) != 2;
     assert_eq!(store.seal(but_two)?.map(|s| s.samples), Some(4));
     assert_eq!((sealed_numbers(&store)?.contains(&4), store.open_samples()), (true, 2));
@@ -75,9 +75,9 @@ fn seals_what_is_journaled_and_the_most_useful_first() -> TestResult {
     assert_eq!(store.seal(everything)?.map(|s| s.samples), Some(1));
 
     let mut small = Store::open(folder.path(), Limits { segment_bytes: 4000, ..LIMITS })?;
-    small.keep(&sample(7))?;
+    small.keep(&sample(7), &mut Vec::new())?;
     assert!(!small.is_full());
-    small.keep(&sample(8))?;
+    small.keep(&sample(8), &mut Vec::new())?;
     assert!(small.is_full(), "two files are more than 4000 bytes");
     assert_eq!(small.seal(everything)?.map(|s| s.samples), Some(1));
     small.release(small.sealed()?[0])?;
@@ -92,13 +92,11 @@ fn a_full_store_makes_room_by_worth_and_never_takes_more_than_its_budget() -> Te
     let bytes = 6 * FILE;
     let mut store = Store::open(folder.path(), Limits { bytes, ..LIMITS })?;
     let evicted = |store: &mut Store, sample: Sample| -> Result<Option<Vec<u8>>> {
-        let kept = store.keep(&sample)?;
+        let mut evicted = Vec::new();
+        let kept = store.keep(&sample, &mut evicted)?;
         assert!(store.bytes() <= bytes - bytes / 4, "{} bytes", store.bytes());
         assert_eq!(store.bytes(), FILE * store.open_samples() as u64);
-        Ok(match kept {
-            Kept::Yes { evicted } => Some(numbers(evicted)),
-            Kept::Full => None,
-        })
+        Ok(kept.then(|| numbers(evicted)))
     };
     for (number, class, confidence) in [(1, 0, 0.9), (2, 0, 0.8), (3, 0, 0.95), (4, 1, 0.99)] {
         assert_eq!(evicted(&mut store, sample_of(number, class, confidence, CONFIDENT))?, Some(vec![]));
@@ -154,15 +152,15 @@ fn recovers_from_a_crash_at_any_step() -> TestResult {
         let folder = tempfile::tempdir()?;
         let mut store = Store::open(folder.path(), LIMITS)?;
         for number in 1..=3 {
-            store.keep(&sample(number))?;
+            store.keep(&sample(number), &mut Vec::new())?;
         }
         crash(folder.path(), &mut store)?;
         let mut store = Store::open(folder.path(), LIMITS)?;
         // The first was not journaled yet: it is classified again, unless it was sealed.
         if store.open_samples() > 0 {
-            store.keep(&sample(1))?;
+            store.keep(&sample(1), &mut Vec::new())?;
         }
-        store.keep(&sample(4))?;
+        store.keep(&sample(4), &mut Vec::new())?;
         store.seal(everything)?;
         assert_eq!(sealed_numbers(&store)?, [1, 2, 3, 4], "crash {when}");
         let litter = |path: &str| -> io::Result<usize> { Ok(fs::read_dir(folder.path().join(path))?.count()) };
@@ -176,10 +174,14 @@ fn recovers_from_a_crash_at_any_step() -> TestResult {
 fn a_seal_whose_deletions_failed_doubles_nothing() -> TestResult {
     let folder = tempfile::tempdir()?;
     let mut store = Store::open(folder.path(), LIMITS)?;
-    store.keep(&sample(1))?;
+    store.keep(&sample(1), &mut Vec::new())?;
     let sealed = store.seal(everything)?.ok_or("nothing was sealed")?;
-    // As if its file were still there.
+    // As if its file could not be deleted.
     store.open.write(&sample(1), &open::encode(&sample(1))?)?;
+    store.doubled.insert(sample(1).record.image);
+    store.keep(&sample(2), &mut Vec::new())?;
+    assert_eq!(store.seal(everything)?.map(|sealed| sealed.samples), Some(1), "the second alone");
+    assert_eq!(sealed_numbers(&store)?, [1, 2]);
     store.release(sealed.segment)?;
     assert_eq!((store.open_samples(), store.seal(everything)?), (0, None));
     Ok(())
@@ -190,7 +192,7 @@ fn a_damaged_open_sample_costs_only_itself() -> TestResult {
     let folder = tempfile::tempdir()?;
     let mut store = Store::open(folder.path(), LIMITS)?;
     for number in 1..=3 {
-        store.keep(&sample(number))?;
+        store.keep(&sample(number), &mut Vec::new())?;
     }
     // A byte of the image, and one of the record, which still is a record.
     let damage = |store: &Store, number: u8, find: &[u8]| -> TestResult {
@@ -203,10 +205,10 @@ fn a_damaged_open_sample_costs_only_itself() -> TestResult {
     damage(&store, 1, &[1; 100])?;
     store.seal(everything)?;
     assert_eq!(sealed_numbers(&store)?, [2, 3]);
-    store.keep(&sample(4))?;
+    store.keep(&sample(4), &mut Vec::new())?;
     damage(&store, 4, b"0.9")?;
     let mut store = Store::open(folder.path(), LIMITS)?;
-    store.keep(&sample(5))?;
+    store.keep(&sample(5), &mut Vec::new())?;
     store.seal(everything)?;
     assert_eq!(sealed_numbers(&store)?, [2, 3, 5]);
     assert_eq!(list(&folder.path().join("damaged"))?.len(), 2, "what was damaged is set aside");
@@ -219,7 +221,7 @@ fn a_disk_that_refuses_is_an_error_with_the_path() -> TestResult {
     let mut store = Store::open(folder.path(), LIMITS)?;
     fs::remove_dir_all(folder.path().join("open"))?;
     fs::write(folder.path().join("open"), b"a file where the folder was")?;
-    let said = store.keep(&sample(1)).err().map(|e| e.to_string()).unwrap_or_default();
+    let said = store.keep(&sample(1), &mut Vec::new()).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(said.contains("open"), "{said}");
     assert_eq!(store.open_samples(), 0);
     Ok(())

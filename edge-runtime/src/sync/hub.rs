@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicI64, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -22,7 +23,7 @@ use ureq::{
     Agent, Body,
     http::{
         self, Response, StatusCode,
-        header::{CONTENT_LENGTH, DATE, EXPECT},
+        header::{CONTENT_LENGTH, DATE, EXPECT, RETRY_AFTER},
     },
     tls::{Certificate, RootCerts, TlsConfig},
 };
@@ -32,6 +33,11 @@ use crate::{Error, Result};
 const CONNECT: Duration = Duration::from_secs(15);
 /// Until the hub answers, after all was sent.
 const ANSWER: Duration = Duration::from_secs(120);
+/// Within a content, until more of it comes or goes.
+const SILENCE: Duration = Duration::from_secs(60);
+/// A hub may ask so often for a pause of so many seconds at most, before it counts as a refusal.
+const PATIENCE: u32 = 5;
+const LONGEST_PAUSE: u64 = 5;
 /// What the hub is asked about before it is sent, in bytes.
 const LARGE: usize = 1 << 16;
 /// No message is larger, in bytes.
@@ -100,16 +106,21 @@ impl Credentials {
     /// # Errors
     /// [`Error::Refused`] for a token that is not good; [`Error::Offline`]; [`Error::Models`] with the path.
     pub fn enrol(folder: &Path, hub: &str, token: &str, certificate: Option<&Path>) -> Result<Self> {
+        match Self::enrol_key(folder, hub, token, certificate) {
+            // The key was known there before, and is revoked or has another name.
+            Err(Error::Refused { refusal, .. }) if refusal.code == RefusalCode::Key => {
+                durable::remove(&Files::of(folder).key)?;
+                Self::enrol_key(folder, hub, token, certificate)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn enrol_key(folder: &Path, hub: &str, token: &str, certificate: Option<&Path>) -> Result<Self> {
         let files = Files::of(folder);
         durable::create_folders(folder)?;
-        let certificate = match certificate {
-            Some(path) => {
-                let pem = fs::read(path).map_err(models::Error::io("read", path))?;
-                durable::write(&files.certificate, &pem)?;
-                Some(pem)
-            }
-            None => None,
-        };
+        let read = |path: &Path| fs::read(path).map_err(models::Error::io("read", path));
+        let certificate = certificate.map(read).transpose()?;
         if !files.key.exists() {
             durable::write_secret(&files.key, new_key()?.to_pem().as_bytes())?;
         }
@@ -122,6 +133,12 @@ impl Credentials {
         let enrolled: Enrolled =
             serde_json::from_slice(&text).map_err(|e| models::Error::malformed(hub, "an enrolment", e))?;
         let enrolment = Enrolment { hub: hub.to_owned(), enrolled };
+        match &certificate {
+            Some(pem) => durable::write(&files.certificate, pem)?,
+            // One of an earlier enrolment would keep this hub out.
+            None if files.certificate.exists() => durable::remove(&files.certificate)?,
+            None => {}
+        }
         durable::write_json(&files.enrolled, &enrolment)?;
         Ok(Self { key, enrolled: enrolment.enrolled, certificate })
     }
@@ -196,9 +213,15 @@ impl HubClient {
         check("write", name, &mut answer)
     }
 
-    /// Sends a signed request; again by the hub's own time, if it says that ours is wrong.
+    /// Sends a signed request; again by the hub's own time, if it says that ours is wrong, and again after the seconds that it
+    /// asks for, if they are few.
     fn call(&self, method: &str, path: &str, query: &str, content: &[u8]) -> Result<Response<Body>> {
         let mut answer = self.send(method, path, query, content)?;
+        for _ in 0..PATIENCE {
+            let Some(pause) = short_pause(&answer) else { break };
+            thread::sleep(pause);
+            answer = self.send(method, path, query, content)?;
+        }
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
@@ -209,14 +232,16 @@ impl HubClient {
         if method != "HEAD" && refusal.code != RefusalCode::Clock {
             return Err(Error::Refused { action: "be known at", name: self.url.clone(), refusal });
         }
-        self.ahead.store(hub_time.duration_since(Timestamp::now()).as_millis() as i64, Ordering::Relaxed);
+        let ahead = hub_time.duration_since(Timestamp::now()).as_millis();
+        self.ahead.store(i64::try_from(ahead).unwrap_or(0), Ordering::Relaxed);
         self.send(method, path, query, content)
     }
 
     fn send(&self, method: &str, path: &str, query: &str, content: &[u8]) -> Result<Response<Body>> {
         let ahead = SignedDuration::from_millis(self.ahead.load(Ordering::Relaxed));
         let request = Request { method, path, query, content: Digest::of(content) };
-        let signed = request.sign(Timestamp::now() + ahead, &self.credentials.key);
+        let now = Timestamp::now();
+        let signed = request.sign(now.checked_add(ahead).unwrap_or(now), &self.credentials.key);
         let question = if query.is_empty() { "" } else { "?" };
         let mut request = http::Request::builder()
             .method(method)
@@ -248,7 +273,10 @@ fn agent(certificate: Option<&[u8]>) -> Result<Agent> {
         .http_status_as_error(false)
         .max_redirects(0)
         .timeout_connect(Some(CONNECT))
+        .timeout_resolve(Some(CONNECT))
         .timeout_recv_response(Some(ANSWER))
+        .timeout_per_read(Some(SILENCE))
+        .timeout_per_write(Some(SILENCE))
         .user_agent(concat!("flywheel/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls.build());
     Ok(config.build().new_agent())
@@ -256,6 +284,13 @@ fn agent(certificate: Option<&[u8]>) -> Result<Agent> {
 
 fn path(name: &str) -> String {
     format!("{OBJECTS}/{name}")
+}
+
+/// The pause that a hub asks for, if it is short.
+fn short_pause(answer: &Response<Body>) -> Option<Duration> {
+    let seconds: u64 = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    let is_short = answer.status() == StatusCode::TOO_MANY_REQUESTS && seconds <= LONGEST_PAUSE;
+    is_short.then(|| Duration::from_secs(seconds))
 }
 
 fn length(answer: &Response<Body>) -> Option<u64> {
@@ -285,6 +320,7 @@ fn refusal(answer: &mut Response<Body>) -> Refusal {
         StatusCode::UNAUTHORIZED => RefusalCode::Key,
         StatusCode::FORBIDDEN => RefusalCode::Role,
         StatusCode::TOO_MANY_REQUESTS => RefusalCode::TooMuch,
+        StatusCode::PAYLOAD_TOO_LARGE => RefusalCode::TooLarge,
         _ => RefusalCode::Hub,
     };
     let text = answer.body_mut().with_config().limit(MAX_MESSAGE).read_to_vec().unwrap_or_default();

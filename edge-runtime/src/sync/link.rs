@@ -1,10 +1,6 @@
 //! When the remote is contacted, and how much is sent.
 
-use std::{
-    collections::VecDeque,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::VecDeque, fs, path::PathBuf};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use models::{durable, hub::RefusalCode};
@@ -25,9 +21,9 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SyncConfig {
-    /// Seconds between two contacts. None: 30 with a hub, and with a folder whenever the device looks at its source. After a
-    /// failure it takes longer: up to a random time that doubles with each, at most five minutes, or an hour if a hub does not let
-    /// the device in.
+    /// Seconds between two contacts, give or take a tenth. None: 30 with a hub, and with a folder whenever the device looks at its
+    /// source. After a failure a random time comes on top, whose limit doubles with each: a second at first, at most five minutes,
+    /// or an hour if a hub does not let the device in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every_seconds: Option<f64>,
     /// Hours of the day, of the device's own time zone, in which the remote is contacted: from the first until the second begins,
@@ -104,15 +100,21 @@ impl Link {
     pub(crate) fn contacted(&mut self, outcome: Result<(), &Error>, now: Timestamp) {
         self.last = Some(now);
         match outcome {
-            Ok(()) => (self.failures, self.pause) = (0, self.every),
+            // A fleet that was started together does not stay together.
+            Ok(()) => (self.failures, self.pause) = (0, self.spread()),
             Err(e) => {
                 let (first, longest) = if is_refusal(e) { REFUSED } else { OFFLINE };
                 // Full jitter: a fleet that lost its hub does not come back all at once.
                 let most = (first * 2_f64.powi(self.failures)).min(longest);
                 self.failures = (self.failures + 1).min(20);
-                self.pause = self.every.max(self.rng.random_range(0.0..=most));
+                self.pause = self.spread() + self.rng.random_range(0.0..=most);
             }
         }
+    }
+
+    /// The usual time between two contacts, give or take a tenth.
+    fn spread(&mut self) -> f64 {
+        self.every * self.rng.random_range(0.9..=1.1)
     }
 }
 
@@ -151,28 +153,32 @@ impl Allowance {
         Ok(Self { path, most, sent })
     }
 
-    /// No limit, and nothing written down.
-    pub fn unlimited() -> Self {
-        Self { path: Path::new("").to_owned(), most: None, sent: VecDeque::new() }
-    }
-
     /// Whether so many bytes may be sent now. What is larger than a whole day's allowance may, if it is the first.
     pub fn has(&self, bytes: u64, now: Timestamp) -> bool {
         let used = self.used(now);
         self.most.is_none_or(|most| used + bytes <= most || used == 0)
     }
 
-    /// Takes note, durably, that so many bytes are about to be sent: what is cut off was sent as well.
-    ///
-    /// # Errors
-    /// [`Error::Models`] if the file cannot be written.
-    pub fn spend(&mut self, bytes: u64, now: Timestamp) -> Result<()> {
-        if self.most.is_none() {
-            return Ok(());
-        }
+    /// Takes note that so many bytes are about to be sent: what is cut off was sent as well. A disk that refuses it, as a full one,
+    /// must not keep segments from leaving it: then it is noted until the next start.
+    pub fn spend(&mut self, bytes: u64, now: Timestamp) {
         self.sent.retain(|(at, _)| is_today(*at, now));
         self.sent.push_back((now, bytes));
-        Ok(durable::write_json(&self.path, &self.sent)?)
+        self.write();
+    }
+
+    /// What was spent last was not sent.
+    pub fn give_back(&mut self) {
+        self.sent.pop_back();
+        self.write();
+    }
+
+    fn write(&self) {
+        if self.most.is_some()
+            && let Err(e) = durable::write_json(&self.path, &self.sent)
+        {
+            tracing::warn!("{e}");
+        }
     }
 
     fn used(&self, now: Timestamp) -> u64 {
@@ -227,9 +233,9 @@ mod tests {
         let mut link = link(30.0, None);
         assert!(link.is_due(at(0)));
         link.contacted(Err(&missing), at(0));
-        assert!(!link.is_due(at(29)), "no sooner than without a failure");
+        assert!(!link.is_due(at(26)), "no sooner than without a failure");
         link.contacted(Ok(()), at(40));
-        assert!(!link.is_due(at(69)) && link.is_due(at(70)) && link.is_up(at(41)));
+        assert!(!link.is_due(at(66)) && link.is_due(at(74)) && link.is_up(at(41)));
         assert!(link.is_due(at(0)), "the clock was set back");
     }
 
@@ -246,11 +252,13 @@ mod tests {
         let open = || Allowance::open(folder.path().join("sent.json"), Some(100));
         let mut allowance = open()?;
         assert!(allowance.has(1000, at(0)), "what is larger than a day's allowance goes alone");
-        allowance.spend(60, at(0))?;
+        allowance.spend(60, at(0));
         assert!(allowance.has(40, at(10)) && !allowance.has(41, at(10)));
         let mut allowance = open()?;
         assert!(!allowance.has(41, at(10)));
-        allowance.spend(40, at(10))?;
+        allowance.spend(40, at(10));
+        allowance.spend(1, at(10));
+        allowance.give_back();
         assert!(!allowance.has(1, at(86_399)) && allowance.has(60, at(86_400)));
         fs::write(folder.path().join("sent.json"), "damaged")?;
         assert!(open()?.has(100, at(20)));

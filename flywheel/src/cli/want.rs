@@ -54,8 +54,8 @@ pub(super) fn run(args: WantArgs) -> Result<()> {
 
 fn text(demand: &Demand) -> String {
     let held = demand.held.iter().map(|(label, samples)| format!("{label}: {samples} confident samples came in\n"));
-    let asked = |(label, request): (&String, &models::sync::Request)| {
-        format!("{label}: every device is asked for {} samples since {}\n", request.per_device, request.asked)
+    let asked = |(label, wish): (&String, &models::sync::Wish)| {
+        format!("{label}: every device is asked for {} samples since {}\n", wish.per_device, wish.asked)
     };
     let wanted: String = demand.wanted.iter().map(asked).collect();
     let wanted = if wanted.is_empty() { "nothing is asked for in particular\n".to_owned() } else { wanted };

@@ -7,7 +7,7 @@ use edge_runtime::sync::{Remote, demand};
 use jiff::Timestamp;
 use models::{
     LabelSet, Sample,
-    sync::{self, Demand, Request},
+    sync::{self, Demand, Wish},
 };
 
 use crate::project::Project;
@@ -51,9 +51,8 @@ pub fn ask(
     for (label, _) in wanted {
         ensure!(labels.index(label).is_some(), "{label:?}: expected one of {}", labels.names().join(", "));
     }
-    let request =
-        |(label, per_device): &(String, u32)| (label.clone(), Request { per_device: *per_device, asked: now });
-    let demand = Demand { wanted: wanted.iter().map(request).collect(), ..asked(project, remote)? };
+    let wish = |(label, per_device): &(String, u32)| (label.clone(), Wish { per_device: *per_device, asked: now });
+    let demand = Demand { wanted: wanted.iter().map(wish).collect(), ..asked(project, remote)? };
     write(project, remote, &demand)?;
     Ok(demand)
 }

@@ -32,7 +32,7 @@ pub struct Ingested {
 /// If the remote or the disk fails. A segment that is not valid is no error.
 pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Ingested> {
     let mut ingested = Ingested::default();
-    let key = project.signing_key()?;
+    let (key, is_hub) = (project.signing_key()?, remote.enrolled().is_some());
     for device in sorted_entries(&project.segments_folder())? {
         durable::delete_temporary(&device)?;
     }
@@ -46,7 +46,9 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
         };
         let path = segment_path(project, &device, digest);
         let receipt_name = sync::receipt(&device, digest);
-        if path.exists() && remote.size(&receipt_name)?.is_some() {
+        // A hub has receipted it already.
+        let is_receipted = || Ok::<_, edge_runtime::Error>(is_hub || remote.size(&receipt_name)?.is_some());
+        if path.exists() && is_receipted()? {
             continue;
         }
         let bytes = match remote.get(&name, MAX_SEGMENT) {
@@ -67,8 +69,7 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
         };
         durable::create_folders(path.parent().unwrap_or(Path::new("")))?;
         durable::write(&path, &bytes)?;
-        // A hub has receipted it already.
-        if remote.enrolled().is_none() {
+        if !is_hub {
             let receipt = sync::Receipt { segment: digest, samples, received: now };
             remote.put(&receipt_name, receipt.seal(key.as_ref())?)?;
         }

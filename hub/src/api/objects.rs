@@ -71,6 +71,11 @@ pub(super) async fn read(State(hub): State<Arc<Hub>>, request: Request) -> Resul
 pub(super) async fn look_up(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response> {
     let (parts, _) = request.into_parts();
     let (name, ..) = admit(&hub, &parts, Action::Read).await?;
+    if let Some(device) = status_of(&name) {
+        let status = hub.statuses.get(&hub.intake.database, device).await?;
+        let size = status.map(|status| status.len()).ok_or(Error::NotFound(name))?;
+        return Ok([(CONTENT_LENGTH, size)].into_response());
+    }
     let size = hub.intake.objects.head(&name).await?.size;
     Ok([(CONTENT_LENGTH, size)].into_response())
 }
@@ -84,7 +89,7 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
         return take_segment(&hub, &parts.headers, &device, digest, &claim, body, now).await;
     }
     let limit = if name.starts_with("bundles/") { MAX_BUNDLE_FILE } else { MAX_MESSAGE };
-    let content = to_bytes(body, limit).await.map_err(|e| Error::Content(format!("{name}: {e}")))?;
+    let content = to_bytes(body, limit).await.map_err(|e| Error::BrokenOff(format!("{name}: {e}")))?;
     if Digest::of(&content) != claim.content {
         return Err(Error::Content(format!("{name}: the content is not what was signed")));
     }
@@ -94,7 +99,8 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
         if status.device != device {
             return Err(Error::Content(format!("expected the status of {device}, found that of {:?}", status.device)));
         }
-        hub.statuses.put(status);
+        // By a clock that is ahead, no later status would count.
+        hub.statuses.put(DeviceStatus { reported: status.reported.min(now), ..status });
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     hub.intake.objects.put(&name, content).await?;
@@ -116,16 +122,18 @@ async fn take_segment(
     }
     let most = hub.limits.segment_bytes;
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let declared = declared.ok_or_else(|| Error::Content("expected a content-length".into()))?;
+    let declared =
+        declared.ok_or_else(|| Error::BrokenOff("expected a content-length, as a proxy may drop it".into()))?;
     if declared > most {
-        return Err(Error::Content(format!("a segment of {declared} bytes; expected at most {most}")));
+        return Err(Error::TooLarge { what: "a segment".into(), found: declared, most });
     }
+    let (_upload, ongoing) = hub.uploads.begin(device, declared, hub.limits.device_uploads)?;
     let today = hub.intake.database.bytes_since(device, now - DAY).await?;
-    if today + declared > hub.limits.device_bytes_per_day {
+    if today.saturating_add(ongoing) > hub.limits.device_bytes_per_day {
         return Err(Error::TooMuch { what: format!("segments of {device} in a day"), seconds: 3600 });
     }
-    let Ok(_place) = hub.uploads.acquire().await else {
-        return Err(Error::TooMuch { what: "uploads, while the hub stops".into(), seconds: 60 });
+    let Ok(_place) = hub.places.acquire().await else {
+        return Err(Error::BrokenOff("the hub stops".into()));
     };
     let receipt = hub.intake.take(device, digest, body.into_data_stream(), most, now).await?;
     Ok((StatusCode::CREATED, Json(receipt)).into_response())

@@ -30,8 +30,9 @@ is not in it, and devices have deleted what was receipted by then.
 Examples:
   flywheel-hub restore hub-2026-11-25.tar --data hub && flywheel-hub serve --data hub")]
 pub(super) struct RestoreArgs {
-    #[command(flatten)]
-    data: DataArgs,
+    /// The hub's folder, which must not be there yet
+    #[arg(long, value_name = "FOLDER", default_value = "hub")]
+    data: PathBuf,
     /// File that `backup` wrote
     file: PathBuf,
 }
@@ -44,6 +45,6 @@ pub(super) async fn backup(args: BackupArgs) -> Result<()> {
 }
 
 pub(super) fn restore(args: &RestoreArgs) -> Result<()> {
-    let files = backup::restore(&args.file, &args.data.data)?;
-    print(&format!("restored {files} files to {}", args.data.data.display()))
+    let files = backup::restore(&args.file, &args.data)?;
+    print(&format!("restored {files} files to {}", args.data.display()))
 }

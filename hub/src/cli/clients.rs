@@ -36,7 +36,7 @@ pub(super) struct RevokeArgs {
 /// Arguments of `forget`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Its segments and receipts are deleted from the hub. Revoke its key first, or it may send them again. What a workstation has fetched \
+Its segments, receipts and status are deleted from the hub. Revoke its key first, or it may send them again. What a workstation has fetched \
 is still there.
 
 Examples:
@@ -98,7 +98,7 @@ pub(super) async fn forget(args: ForgetArgs) -> Result<()> {
             segments += u64::from(place == sync::SEGMENTS);
         }
     }
-    database.forget_segments(&args.device).await?;
+    database.forget(&args.device).await?;
     database.log(OPERATOR, "forgot", &format!("{segments} segments of {}", args.device), Timestamp::now()).await?;
     print(&format!("deleted {segments} segments of {}", args.device))
 }

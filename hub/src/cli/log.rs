@@ -18,7 +18,7 @@ pub(super) struct LogArgs {
 }
 
 pub(super) async fn run(args: LogArgs) -> Result<()> {
-    let entries = args.data.folder().database().await?.audit(args.last).await?;
+    let entries = args.data.folder().database().await?.entries(args.last).await?;
     if args.json {
         return print_json(&entries);
     }

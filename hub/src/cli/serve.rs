@@ -47,10 +47,10 @@ pub(super) struct ServeArgs {
     #[arg(long, conflicts_with_all = ["certificate", "key"])]
     plain: bool,
     /// Mebibytes of a segment, at most
-    #[arg(long, value_name = "MEBIBYTES", default_value_t = 256)]
+    #[arg(long, value_name = "MEBIBYTES", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     segment_mebibytes: u64,
     /// Mebibytes of segments that a device may send in 24 hours
-    #[arg(long, value_name = "MEBIBYTES", default_value_t = 4096)]
+    #[arg(long, value_name = "MEBIBYTES", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     device_mebibytes_per_day: u64,
     /// Requests a second of one key; five times as many at once
     #[arg(long, value_name = "REQUESTS", default_value = "20")]

@@ -26,7 +26,7 @@ pub(super) struct TokenArgs {
     #[arg(long, value_enum, default_value_t = RoleArg::Device)]
     role: RoleArg,
     /// Hours after which it is worth nothing
-    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8760))]
     hours: u32,
     /// Print the result as JSON on stdout
     #[arg(long)]
@@ -42,8 +42,6 @@ enum RoleArg {
     Reviewer,
     /// Reads everything, publishes bundles: the workstation
     Publisher,
-    /// Everything
-    Admin,
 }
 
 #[derive(Serialize)]
@@ -61,7 +59,6 @@ pub(super) async fn run(args: TokenArgs) -> Result<()> {
         RoleArg::Device => Role::Device,
         RoleArg::Reviewer => Role::Reviewer,
         RoleArg::Publisher => Role::Publisher,
-        RoleArg::Admin => Role::Admin,
     };
     let now = Timestamp::now();
     let expires = now + SignedDuration::from_hours(args.hours.into());
