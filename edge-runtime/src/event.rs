@@ -126,7 +126,8 @@ impl fmt::Display for Event {
             Self::Stopped { counters, backlog } => {
                 write!(f, "stopped: {} classified, {} kept", counters.classified, counters.samples)?;
                 counters.kept.iter().try_for_each(|(kind, n)| write!(f, ", {n} {}", kind.name()))?;
-                write!(f, "; not kept")?;
+                let not_kept: u64 = counters.dropped.values().sum();
+                write!(f, "; {not_kept} not kept")?;
                 counters.dropped.iter().try_for_each(|(why, n)| write!(f, ", {n} {}", why.name()))?;
                 write!(f, "; {} unreadable, {backlog} segments without a receipt", counters.unreadable)
             }

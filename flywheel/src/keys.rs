@@ -49,13 +49,11 @@ pub fn generate(folder: &Path) -> Result<KeyFiles> {
     for path in [&private, &public] {
         ensure!(!path.exists(), "{} exists already: expected a folder without keys", path.display());
     }
-    let key = loop {
+    let key = PrivateKey::generate(|| {
         let mut secret = [0; 32];
         SysRng.try_fill_bytes(&mut secret).context("the system has no randomness for a key")?;
-        if let Some(key) = PrivateKey::from_secret(secret) {
-            break key;
-        }
-    };
+        Ok::<_, anyhow::Error>(secret)
+    })?;
     durable::create_folders(folder)?;
     durable::write_secret(&private, key.to_pem().as_bytes())?;
     durable::write(&public, key.public().to_pem().as_bytes())?;

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -256,7 +256,7 @@ pub fn open_remote(project: &Project) -> Result<Remote> {
 }
 
 /// Held while a round runs, so that no second one uses the project.
-fn lock(project: &Project) -> Result<File> {
+pub(crate) fn lock(project: &Project) -> Result<File> {
     let path = project.rounds_folder().join("lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     file.try_lock().with_context(|| format!("another round holds {}", path.display()))?;
@@ -280,10 +280,9 @@ fn choose_inputs(
     data: &ProjectData,
     samples: Vec<Sample>,
 ) -> Result<(Inputs, Vec<Relabeled>)> {
-    let path = project.rounds_folder().join(format!("{}.inputs.json", round_name(round)));
     let relabeled = current.map(|current| relabel_samples(project, current, samples)).transpose()?;
-    let inputs = if path.exists() {
-        read_json(&path)?
+    let inputs = if let Some(inputs) = inputs(project, round)? {
+        inputs
     } else {
         let mut inputs = Inputs { began: Timestamp::now(), choice: Choice::default(), samples: BTreeSet::new() };
         if let (Some(current), Some((relabeled, unreadable))) = (current, &relabeled) {
@@ -292,12 +291,23 @@ fn choose_inputs(
             inputs.choice = Choice { unreadable: *unreadable, ..choice };
             inputs.samples = chosen.into_iter().map(|candidate| candidate.sample.record.image).collect();
         }
-        durable::write_json(&path, &inputs)?;
+        durable::write_json(&inputs_file(project, round), &inputs)?;
         inputs
     };
     let (mut field, _) = relabeled.unwrap_or_default();
     field.retain(|candidate| inputs.samples.contains(&candidate.sample.record.image));
     Ok((inputs, field))
+}
+
+/// File of what a round is trained on.
+pub(crate) fn inputs_file(project: &Project, round: u32) -> PathBuf {
+    project.rounds_folder().join(format!("{}.inputs.json", round_name(round)))
+}
+
+/// What a round is trained on, if it has begun.
+pub(crate) fn inputs(project: &Project, round: u32) -> Result<Option<Inputs>> {
+    let path = inputs_file(project, round);
+    if path.exists() { read_json(&path).map(Some) } else { Ok(None) }
 }
 
 fn relabel_samples(project: &Project, current: &Current, samples: Vec<Sample>) -> Result<(Vec<Relabeled>, usize)> {

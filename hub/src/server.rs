@@ -78,7 +78,7 @@ impl DataFolder {
         let path = self.path.join("keys/hub.pem");
         if !path.exists() {
             durable::create_folders(path.parent().unwrap_or(Path::new("")))?;
-            durable::write_secret(&path, new_key()?.to_pem().as_bytes())?;
+            durable::write_secret(&path, PrivateKey::generate(secret)?.to_pem().as_bytes())?;
         }
         Ok(PrivateKey::read(&path)?)
     }
@@ -95,14 +95,6 @@ fn delete_staged(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn new_key() -> Result<PrivateKey> {
-    loop {
-        if let Some(key) = PrivateKey::from_secret(secret()?) {
-            return Ok(key);
-        }
-    }
 }
 
 /// 32 bytes that nobody can guess.

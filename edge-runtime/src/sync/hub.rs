@@ -122,7 +122,7 @@ impl Credentials {
         let read = |path: &Path| fs::read(path).map_err(models::Error::io("read", path));
         let certificate = certificate.map(read).transpose()?;
         if !files.key.exists() {
-            durable::write_secret(&files.key, new_key()?.to_pem().as_bytes())?;
+            durable::write_secret(&files.key, PrivateKey::generate(secret)?.to_pem().as_bytes())?;
         }
         let key = PrivateKey::read(&files.key)?;
         let message = Enrol { token: token.to_owned(), public_key: key.public().to_pem() };
@@ -149,17 +149,13 @@ impl Credentials {
     }
 }
 
-fn new_key() -> Result<PrivateKey> {
-    loop {
-        let mut secret = [0; 32];
-        SysRng.try_fill_bytes(&mut secret).map_err(|e| Error::Config {
-            what: "enrolment".into(),
-            reason: format!("the system gives no entropy: {e}"),
-        })?;
-        if let Some(key) = PrivateKey::from_secret(secret) {
-            return Ok(key);
-        }
-    }
+/// 32 bytes that nobody can guess.
+fn secret() -> Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    SysRng
+        .try_fill_bytes(&mut secret)
+        .map_err(|e| Error::Config { what: "enrolment".into(), reason: format!("the system gives no entropy: {e}") })?;
+    Ok(secret)
 }
 
 /// Signs requests and sends them.

@@ -8,6 +8,7 @@ mod doctor;
 mod enrol;
 mod eval;
 mod export;
+mod forget;
 mod init;
 mod inspect;
 mod keygen;
@@ -66,6 +67,8 @@ enum Command {
     Enrol(enrol::EnrolArgs),
     /// Ask the devices for samples of certain classes
     Want(want::WantArgs),
+    /// Drop everything that a device has sent
+    Forget(forget::ForgetArgs),
     /// Make the pair of keys that bundles are signed and verified with
     Keygen(keygen::KeygenArgs),
     /// Sign a bundle
@@ -116,6 +119,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Round(args) => round::run(args),
         Command::Enrol(args) => enrol::run(args),
         Command::Want(args) => want::run(args),
+        Command::Forget(args) => forget::run(args),
         Command::Keygen(args) => keygen::run(args),
         Command::Sign(args) => sign::run(args),
         Command::Verify(args) => verify::run(args),

@@ -6,6 +6,7 @@
 //! FOLDER/bundles/round-N/          what round N exported
 //! FOLDER/segments/DEVICE/*.tar     what the devices sent, verified
 //! FOLDER/rounds/round-N.json       the record of round N
+//! FOLDER/forgotten.json            segments that are not taken in again
 //! FOLDER/hub/                      the workstation's key at a hub, if the remote is one
 //! REMOTE/                          the store shared with the devices
 //! ```
@@ -89,6 +90,11 @@ impl Project {
     /// Folder of the segments that came in.
     pub fn segments_folder(&self) -> PathBuf {
         self.folder("segments")
+    }
+
+    /// File that says which segments are not to be taken in again.
+    pub fn forgotten_file(&self) -> PathBuf {
+        self.folder("forgotten.json")
     }
 
     /// Folder of the rounds' records.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use models::{Digest, Sample, durable, segment, signing::Message, sync};
 use serde::Serialize;
 
+use super::forget::forgotten;
 use crate::project::Project;
 
 /// No segment may be larger, in bytes.
@@ -36,6 +37,7 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
     for device in sorted_entries(&project.segments_folder())? {
         durable::delete_temporary(&device)?;
     }
+    let forgotten = forgotten(project)?;
     for name in remote.list(sync::SEGMENTS)? {
         let (device, digest) = match sync::parse_segment(&name) {
             Ok(parsed) => parsed,
@@ -44,6 +46,9 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
                 continue;
             }
         };
+        if forgotten.get(&device).is_some_and(|segments| segments.contains(&digest)) {
+            continue;
+        }
         let path = segment_path(project, &device, digest);
         let receipt_name = sync::receipt(&device, digest);
         // A hub has receipted it already.
@@ -87,10 +92,23 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
 /// # Errors
 /// If a segment cannot be read, or was changed since it came in.
 pub fn samples(project: &Project) -> Result<Vec<Sample>> {
+    samples_where(project, |_| true)
+}
+
+/// [`samples`], but for those of one device.
+///
+/// # Errors
+/// As [`samples`].
+pub fn samples_but_of(project: &Project, device: &str) -> Result<Vec<Sample>> {
+    samples_where(project, |name| name != device)
+}
+
+fn samples_where(project: &Project, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Sample>> {
     let folder = project.segments_folder();
     let mut samples: BTreeMap<Digest, Sample> = BTreeMap::new();
-    for device in sorted_entries(&folder)? {
-        for path in sorted_entries(&device)? {
+    let devices = sorted_entries(&folder)?;
+    for device in devices.iter().filter(|path| is_wanted(&path.file_name().unwrap_or_default().to_string_lossy())) {
+        for path in sorted_entries(device)? {
             let digest: Digest = path.file_stem().unwrap_or_default().to_string_lossy().parse()?;
             for sample in segment::read(&path, digest)? {
                 let known = samples.entry(sample.record.image).or_insert_with(|| sample.clone());
@@ -115,7 +133,7 @@ fn read(name: &str, device: &str, digest: Digest, bytes: &[u8]) -> models::Resul
     }
 }
 
-fn sorted_entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+pub(super) fn sorted_entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
@@ -131,31 +149,10 @@ fn sorted_entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use models::{Prediction, Reason, SampleRecord};
+    use models::Reason;
 
     use super::*;
-
-    fn sample(device: &str, image: &[u8], reason: Reason) -> Sample {
-        let record = SampleRecord {
-            image: Digest::of(image),
-            extension: "png".into(),
-            device: device.into(),
-            source: "1.png".into(),
-            captured: Timestamp::UNIX_EPOCH,
-            bundle: Digest::of(b"bundle"),
-            prediction: Prediction { class: 0, confidence: 0.99, probs: vec![0.99, 0.01] },
-            reasons: vec![reason],
-        };
-        Sample { record, image: image.to_vec() }
-    }
-
-    fn upload(remote: &Remote, device: &str, samples: &[Sample]) -> Result<Digest> {
-        let mut bytes = Vec::new();
-        segment::write(&mut bytes, samples)?;
-        let digest = Digest::of(&bytes);
-        remote.put(&sync::segment(device, digest), bytes)?;
-        Ok(digest)
-    }
+    use crate::steps::testing::{sample, upload};
 
     #[test]
     fn what_is_valid_is_kept_once_and_receipted_and_the_rest_is_refused_by_name() -> Result<()> {

@@ -4,6 +4,7 @@ pub mod calibrate;
 pub mod check;
 pub mod demand;
 pub mod export;
+pub mod forget;
 pub mod gate;
 pub mod ingest;
 pub mod model;
@@ -11,4 +12,6 @@ pub mod publish;
 pub mod relabel;
 pub mod rounding;
 pub mod score;
+#[cfg(test)]
+mod testing;
 pub mod train;

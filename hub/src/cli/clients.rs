@@ -37,7 +37,7 @@ pub(super) struct RevokeArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Its segments, receipts and status are deleted from the hub. Revoke its key first, or it may send them again. What a workstation has fetched \
-is still there.
+is still there; `flywheel forget` deletes it.
 
 Examples:
   flywheel-hub revoke cam-7 && flywheel-hub forget cam-7")]

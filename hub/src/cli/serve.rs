@@ -19,7 +19,8 @@ use crate::{
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The hub makes itself a certificate for the names that it is given; clients need a copy of FOLDER/tls/certificate.pem. With \
+When it first starts, the hub makes itself a certificate for the names that it is given; clients need a copy of \
+FOLDER/tls/certificate.pem. For other names, delete FOLDER/tls, and give clients the new one. With \
 --certificate and --key it uses another one, and with --plain none, behind a proxy that has one.
 
 Ctrl-C and SIGTERM stop it after the requests at hand. Whatever it has receipted is on its disk.

@@ -27,6 +27,18 @@ impl PrivateKey {
         SigningKey::from_slice(&secret).ok().map(Self)
     }
 
+    /// A new key, of what `draw` draws: 32 bytes that nobody can guess.
+    ///
+    /// # Errors
+    /// What `draw` returns.
+    pub fn generate<E>(mut draw: impl FnMut() -> Result<[u8; 32], E>) -> Result<Self, E> {
+        loop {
+            if let Some(key) = Self::from_secret(draw()?) {
+                return Ok(key);
+            }
+        }
+    }
+
     /// Reads a key in PKCS#8 form.
     ///
     /// # Errors
