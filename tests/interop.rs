@@ -30,7 +30,7 @@ use crate::{
 
 fn python(arguments: &[&str]) -> Result<Output, Box<dyn std::error::Error>> {
     let python = env::var("FLYWHEEL_PYTHON").map_err(|_| "expected FLYWHEEL_PYTHON, a Python with the packages")?;
-    Ok(Command::new(python).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output()?)
+    Ok(Command::new(python).args(arguments).output()?)
 }
 
 fn succeed(output: Output) -> TestResult {

@@ -114,7 +114,7 @@ fn ranges(weights: &Weights, image: &Pixels) -> exporter::Result<Ranges> {
 
 /// A path from the workspace's root: cargo starts benchmarks in their package's folder.
 fn from_root(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+    Path::new("..").join(path)
 }
 
 /// A model from a file, for colour images of 32x32 pixels.

@@ -99,11 +99,11 @@ fn images_per_second(algorithm: Algorithm, batch: usize, network: &NetworkConfig
 
 /// The faster of PyTorch's two layouts.
 fn pytorch(python: &str, algorithm: Algorithm, batch: usize, network: &NetworkConfig) -> Result<f64> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/torch_step.py");
+    let script = Path::new("../benches/torch_step.py");
     let mut best = 0.0_f64;
     for layout in [None, Some("--channels-last")] {
         let output = Command::new(python)
-            .arg(&script)
+            .arg(script)
             .args(["--method", algorithm.name(), "--views", "4", "--batch", &batch.to_string()])
             .args(["--network", &format!("{}-{}", network.depth, network.width)])
             .args(["--warm-up", &WARM_UP.to_string(), "--steps", &STEPS.to_string()])

@@ -13,7 +13,9 @@ const HEADER: &str = "\
 ";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // As cargo says it now: a program that another checkout has built knows the folder of that.
+    let here = std::env::var("CARGO_MANIFEST_DIR")?;
+    let here = Path::new(&here);
     let files = protox::compile([here.join("onnx.proto")], [here])?;
     let folder = std::env::temp_dir().join(format!("exporter-proto-{}", std::process::id()));
     fs::create_dir_all(&folder)?;

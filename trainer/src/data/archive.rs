@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn fixture(name: &str) -> std::path::PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/datasets/tars").join(name)
+        Path::new("fixtures/datasets/tars").join(name)
     }
 
     /// Archives by Python's tarfile with images by Pillow: `fixtures/make_datasets.py`.

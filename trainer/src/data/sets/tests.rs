@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::*;
 
 fn fixtures() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/datasets")
+    PathBuf::from("fixtures/datasets")
 }
 
 fn expected<T: for<'a> Deserialize<'a>>(pointer: &str) -> T {
