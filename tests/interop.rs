@@ -1,5 +1,5 @@
 //! What other programs make of our files: ONNX's checker and ONNX Runtime of our models, OpenSSF Model Signing of our
-//! signatures, and the other way round.
+//! signatures, and the other way round; an RFC 9421 by others of our signed requests.
 //!
 //! These need a Python with the packages of `tests/interop/requirements.txt`, named by `FLYWHEEL_PYTHON`; `.ci/run` installs
 //! it and runs them.
@@ -12,11 +12,15 @@ use std::{
 
 use edge_runtime::{Engine, engine::Backend};
 use exporter::{Batch, OnnxOptions, RangeMethod};
+use jiff::Timestamp;
 use models::{
-    Bundle, Preprocessing, Weights,
+    Bundle, Digest, Preprocessing, Weights,
     bundle::Golden,
     preprocess::{Color, InputLayout, InputSpec},
-    signing::{PrivateKey, TrustedKeys},
+    signing::{
+        PrivateKey, TrustedKeys,
+        request::{CONTENT_DIGEST, REQUEST_SIGNATURE, Request, SIGNATURE_INPUT},
+    },
     weights::{Arithmetic, Storage},
 };
 use serde_json::json;
@@ -134,5 +138,34 @@ fn model_signing_verifies_our_signatures_and_we_verify_its_own() -> TestResult {
     succeed(python(&[&arguments[..], &["--private_key", &path("signing.pem")]].concat())?)?;
     let trusted = TrustedKeys::new(vec![key.public()])?;
     assert_eq!(Bundle::open(bundle.folder())?.verify(&trusted)?, key.public().id());
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs FLYWHEEL_PYTHON"]
+fn others_verify_our_signed_requests() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let key = PrivateKey::from_secret([7; 32]).ok_or("no key")?;
+    let public = folder.path().join("public.pem");
+    fs::write(&public, key.public().to_pem())?;
+    let body = "content";
+    let request =
+        Request { method: "PUT", path: "/v1/objects/x", query: "prefix=y", content: Digest::of(body.as_bytes()) };
+    let signed = request.sign(Timestamp::now(), &key);
+    let headers = [
+        format!("{CONTENT_DIGEST}={}", signed.content_digest),
+        format!("{SIGNATURE_INPUT}={}", signed.signature_input),
+        format!("{REQUEST_SIGNATURE}={}", signed.signature),
+    ];
+    let verify = |method: &str, url: &str, body: &str| {
+        let public = public.to_string_lossy();
+        let fixed = ["interop/verify_request.py", &public, method, url, body];
+        python(&fixed.into_iter().chain(headers.iter().map(String::as_str)).collect::<Vec<_>>())
+    };
+    let url = "https://hub.local:8443/v1/objects/x?prefix=y";
+    succeed(verify("PUT", url, body)?)?;
+    for (method, url, body) in [("GET", url, body), ("PUT", &url.replace('y', "z"), body), ("PUT", url, "other")] {
+        assert!(!verify(method, url, body)?.status.success(), "{method} {url} {body}: this test shows nothing");
+    }
     Ok(())
 }
