@@ -18,12 +18,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
     io::{BufRead, BufReader},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -61,9 +61,11 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// Images in the source before the new bundle is published, and after it.
 const IMAGES: [usize; 2] = [6, 4];
 const HUB_KEY: [u8; 32] = [9; 32];
+/// Every hub has this one, each on an address of its own.
+const PORT: u16 = 18_443;
 /// Tells a process what it is and where its disk is.
 const PROCESS: &str = "FLYWHEEL_POWER_CUT_PROCESS";
-/// Tells it which port its hub has and where its database is, if there is a hub.
+/// Tells it which address its hub has and where its database is, if there is a hub.
 const HUB: &str = "FLYWHEEL_POWER_CUT_HUB";
 
 /// What stands between device and workstation.
@@ -171,9 +173,9 @@ fn project_config(remote: &str) -> String {
     )
 }
 
-/// A hub of one story: its port is free now, and both sides know it by that.
+/// A hub of one story, which both sides know by its address.
 struct Place {
-    port: u16,
+    address: SocketAddr,
     database: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -181,10 +183,13 @@ struct Place {
 impl Place {
     fn new(setting: &Setting, disk: &mut Disk) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        // One of its own: a port that is free now may be the other end of somebody's connection when the hub starts.
+        static STORIES: AtomicU32 = AtomicU32::new(0);
+        let [_, _, third, fourth] = STORIES.fetch_add(1, Ordering::SeqCst).to_be_bytes();
+        let address = SocketAddr::from(([127, 1, third, fourth], PORT));
         let (database, over) = (folder.path().join("hub.db"), folder.path().join("over"));
         fs::copy(&setting.database, &database)?;
-        let url = url(port);
+        let url = url(address);
         for (place, name, role) in
             [("state/hub", "cam-1", Role::Device), ("workstation/flywheel/hub", "workstation", Role::Publisher)]
         {
@@ -195,12 +200,12 @@ impl Place {
         }
         fs::write(over.join("workstation/flywheel.toml"), project_config(&url))?;
         disk.import(&over)?;
-        Ok(Self { port, database, _folder: folder })
+        Ok(Self { address, database, _folder: folder })
     }
 }
 
-fn url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
+fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
 }
 
 /// What one way through the story came to.
@@ -277,8 +282,8 @@ fn acknowledges(event: &Value) -> Option<String> {
 /// Runs a step's process until it ends, or kills it when the disk stops. Returns its events, and whether it went well.
 fn run(program: &Path, step: Step, root: &Path, place: Option<&Place>, shared: &Shared) -> Result<(Vec<Value>, bool)> {
     let mut command = Command::new(program);
-    if let Some(Place { port, database, .. }) = place {
-        command.env(HUB, format!("{port} {}", database.display()));
+    if let Some(Place { address, database, .. }) = place {
+        command.env(HUB, format!("{address} {}", database.display()));
     }
     let mut process = command
         .args(["power_cut::process", "--exact", "--ignored", "--nocapture"])
@@ -315,11 +320,11 @@ fn process() -> TestResult {
     let hub = hub.as_deref().and_then(|hub| hub.split_once(' '));
     let mut config = EdgeConfig { poll_seconds: 0.01, seal_after_samples: 4, ..device_config(root) };
     let mut _server = None;
-    if let Some((port, database)) = hub {
+    if let Some((address, database)) = hub {
         let data = DataFolder { path: root.join("hub"), database: Some(format!("sqlite:{database}?mode=rwc")) };
-        let port = port.parse()?;
-        config.remote = Address::Hub(url(port));
-        _server = Some(Server::start_at(data, TcpListener::bind(("127.0.0.1", port))?, false, Limits::default())?);
+        let address = address.parse()?;
+        config.remote = Address::Hub(url(address));
+        _server = Some(Server::start_at(data, TcpListener::bind(address)?, false, Limits::default())?);
     }
     if step == "Intake" {
         let project = Project::open(&root.join("workstation/flywheel.toml"))?;
