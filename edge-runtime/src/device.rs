@@ -17,7 +17,6 @@ use jiff::{Timestamp, tz::TimeZone};
 use models::{
     Digest, Dropped, PerceptualHash, Pixels, Prediction, Sample, SampleRecord, durable,
     hub::RefusalCode,
-    signing::TrustedKeys,
     sync::{Counters, Demand, DeviceStatus},
 };
 use rand::{SeedableRng, rngs::SysRng};
@@ -98,8 +97,6 @@ struct Device<'a> {
     progress: &'a mut dyn FnMut(&Event),
     serving: Option<(Classifier, Policy)>,
     slots: Slots,
-    /// Whose receipts count.
-    trusted: TrustedKeys,
     /// The remote, if it is a hub: its connection is used again.
     hub: Option<Remote>,
     link: Link,
@@ -134,6 +131,7 @@ struct Seen {
     bytes: Vec<u8>,
     image: Digest,
     pixels: Pixels,
+    look: PerceptualHash,
     prediction: Prediction,
 }
 
@@ -153,7 +151,6 @@ impl<'a> Device<'a> {
                 "no trusted_keys: bundles and receipts are taken unsigned, from whoever can write to the remote"
             );
         }
-        let trusted = terms.trusted.clone();
         let mut slots = Slots::open(&config.state, terms)?;
         let journal = Journal::open(&config.state.join("predictions.jsonl"))?;
         let limits = Limits {
@@ -186,7 +183,6 @@ impl<'a> Device<'a> {
             progress,
             serving: None,
             slots,
-            trusted,
             hub: None,
             link,
             allowance,
@@ -314,21 +310,21 @@ impl<'a> Device<'a> {
     /// Decides whether the image is kept, keeps it, and journals the prediction.
     fn record(&mut self, file: &Found, seen: Seen) {
         let Some((classifier, policy)) = &self.serving else { return };
-        let Seen { bytes, image, pixels, prediction } = seen;
+        let Seen { bytes, image, pixels, look, prediction } = seen;
         let classified = Timestamp::now();
         let (class, confidence) = (prediction.class, prediction.confidence);
         let candidate = Candidate {
             source: &file.name,
             image,
             bytes: bytes.len() as u64,
-            look: PerceptualHash::of(&pixels),
+            look,
             prediction: &prediction,
             classified,
         };
         let draw = policy::draw(&mut self.rng);
         let views_agree = |views| classifier.views_agree(&pixels, class, views);
         let verdict = policy.judge(&candidate, draw, self.journal.history(), &self.demand, views_agree);
-        let (size, look) = (candidate.bytes, candidate.look);
+        let size = candidate.bytes;
         let (bundle, sequence) = (classifier.digest(), classifier.manifest().sequence);
         let label = classifier.manifest().labels.name(class).to_owned();
         if verdict.as_ref().is_err_and(|why| *why != Dropped::Duplicate) {
@@ -458,7 +454,7 @@ impl<'a> Device<'a> {
 
     /// Sends segments. Whether all of them are in the remote now.
     fn push(&mut self, remote: &Remote) -> Result<bool> {
-        let trusted = remote.receipt_keys(&self.trusted)?;
+        let trusted = remote.receipt_keys(self.slots.trusted())?;
         let damaged = &mut self.counters.damaged;
         let progress = &mut *self.progress;
         let (device, allowance) = (&self.config.device, &mut self.allowance);
@@ -519,7 +515,7 @@ fn look(classifier: &Classifier, file: &Found) -> Result<Seen> {
     let name = file.path.display().to_string();
     let pixels = classifier.manifest().preprocessing.pixels(&name, &bytes)?;
     let prediction = classifier.predict(&name, &pixels)?;
-    Ok(Seen { image: Digest::of(&bytes), bytes, pixels, prediction })
+    Ok(Seen { image: Digest::of(&bytes), bytes, look: PerceptualHash::of(&pixels), pixels, prediction })
 }
 
 fn lock(config: &EdgeConfig) -> Result<File> {

@@ -25,7 +25,7 @@
 //! | [`journal`] | every prediction exactly once, on disk |
 //! | [`policy`] | which samples are kept and why |
 //! | [`store`] | kept samples and sealed segments on disk |
-//! | [`sync`] | segments out, receipts and pointers in, through an object store |
+//! | [`sync`] | segments out, receipts and pointers in, through an object store or a hub |
 //! | [`update`] | takes a new bundle over, or refuses it |
 //! | [`device`] | the loop over all of these |
 //! | [`config`], [`event`], [`mod@bench`], [`cli`] | what the loop is told, what it tells, how fast it is, its program |
@@ -40,6 +40,7 @@
 //! bundles/DIGEST/        its files
 //! predictions.jsonl      the journal
 //! hub/                   the device's key, and as whom a hub knows it
+//! sent.json              what was sent in the last day, if that has a limit
 //! store/open/            kept samples, not yet sealed
 //! store/damaged/         what of the store the disk damaged
 //! store/sealed/          segments without a receipt

@@ -229,7 +229,9 @@ impl Store {
     /// [`crate::Error::Models`] with the path.
     pub fn release(&mut self, segment: Digest) -> Result<()> {
         // Otherwise samples whose deletion failed when they were sealed would be sealed again.
-        self.delete_sealed(segment)?;
+        if !self.doubled.is_empty() {
+            self.delete_sealed(segment)?;
+        }
         let path = self.path(segment);
         let bytes = size(&path)?;
         durable::remove(&path)?;

@@ -178,6 +178,11 @@ impl Slots {
         Ok(Self { bundles, current_path, trying_path, terms, current, is_serving: false, unfit, fatal, broken: None })
     }
 
+    /// Whose signatures count.
+    pub fn trusted(&self) -> &TrustedKeys {
+        &self.terms.trusted
+    }
+
     /// The bundle that the device was trying whenever it went down, and which it does not try again.
     pub fn fatal(&self) -> Option<Digest> {
         self.fatal

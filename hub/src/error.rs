@@ -5,7 +5,7 @@ use axum::{
 };
 use models::hub::{Refusal, RefusalCode};
 
-/// What can go wrong in a hub. All of it but the first three is the fault of whoever asked.
+/// What can go wrong in a hub. The first three are its own trouble.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

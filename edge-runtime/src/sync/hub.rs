@@ -28,6 +28,7 @@ use ureq::{
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
+use super::MAX_MESSAGE;
 use crate::{Error, Result};
 
 const CONNECT: Duration = Duration::from_secs(15);
@@ -40,8 +41,6 @@ const PATIENCE: u32 = 5;
 const LONGEST_PAUSE: u64 = 5;
 /// What the hub is asked about before it is sent, in bytes.
 const LARGE: usize = 1 << 16;
-/// No message is larger, in bytes.
-const MAX_MESSAGE: u64 = 1 << 20;
 /// A list of names may be longer.
 const MAX_LIST: u64 = 256 << 20;
 

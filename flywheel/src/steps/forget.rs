@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use models::{Digest, durable, segment, sync};
 use serde::Serialize;
 
-use super::ingest::{self, sorted_entries};
+use super::ingest::{segment_of, sorted_entries};
 use crate::{
     project::{Project, round_name},
     round,
@@ -45,7 +45,8 @@ pub fn forgotten(project: &Project) -> Result<Forgotten> {
 }
 
 /// Deletes every segment of a device, and remembers them, lest they are taken in again from where they came from. A round that
-/// had begun with some of its samples begins anew. Cut off anywhere, the same call goes on.
+/// had begun with some of its samples begins anew. Cut off before the last deletion, the same call goes on; what that has left, the
+/// next intake deletes.
 ///
 /// # Errors
 /// If there is nothing of that device, if a round is running, or if a file cannot be read or deleted.
@@ -56,24 +57,25 @@ pub fn forget(project: &Project, device: &str) -> Result<Dropped> {
     let folder = project.segments_folder().join(device);
     ensure!(folder.exists(), "nothing of {device:?} is here: expected the folder {}", folder.display());
 
+    durable::delete_temporary(&project.segments_folder())?;
     let mut all = forgotten(project)?;
     let mut images = BTreeSet::new();
     let paths = sorted_entries(&folder)?;
     for path in &paths {
-        let segment: Digest = path.file_stem().unwrap_or_default().to_string_lossy().parse()?;
-        all.entry(device.to_owned()).or_default().insert(segment);
+        all.entry(device.to_owned()).or_default().insert(segment_of(path)?);
         images.extend(segment::images(path)?);
     }
-    for sample in ingest::samples_but_of(project, device)? {
-        images.remove(&sample.record.image);
+    for other in sorted_entries(&project.segments_folder())?.iter().filter(|other| **other != folder) {
+        for path in sorted_entries(other)? {
+            for image in segment::images(&path)? {
+                images.remove(&image);
+            }
+        }
     }
     // Before anything is deleted: what is not there is then not fetched again.
     durable::write_json(&project.forgotten_file(), &all)?;
     let restarted = restart(project, &images)?;
     let away = project.segments_folder().join(format!("{}forgotten", durable::TEMPORARY_PREFIX));
-    if away.exists() {
-        fs::remove_dir_all(&away).with_context(|| format!("cannot delete {}", away.display()))?;
-    }
     fs::rename(&folder, &away).with_context(|| format!("cannot rename {}", folder.display()))?;
     durable::sync_folder(&project.segments_folder())?;
     fs::remove_dir_all(&away).with_context(|| format!("cannot delete {}", away.display()))?;

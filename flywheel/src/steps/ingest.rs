@@ -27,14 +27,19 @@ pub struct Ingested {
 
 /// Fetches, verifies and keeps every segment that is not here yet, then receipts it.
 ///
-/// The receipt is written only once the segment is durably here, signed by the key that signs bundles; a hub writes its own. Running it again changes nothing.
+/// The receipt is written only once the segment is durably here, signed by the key that signs bundles; a hub writes its own.
+/// Running it again changes nothing.
 ///
 /// # Errors
 /// If the remote or the disk fails. A segment that is not valid is no error.
 pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Ingested> {
     let mut ingested = Ingested::default();
     let (key, is_hub) = (project.signing_key()?, remote.enrolled().is_some());
-    for device in sorted_entries(&project.segments_folder())? {
+    let folder = project.segments_folder();
+    if folder.exists() {
+        durable::delete_temporary(&folder)?;
+    }
+    for device in sorted_entries(&folder)? {
         durable::delete_temporary(&device)?;
     }
     let forgotten = forgotten(project)?;
@@ -92,25 +97,11 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
 /// # Errors
 /// If a segment cannot be read, or was changed since it came in.
 pub fn samples(project: &Project) -> Result<Vec<Sample>> {
-    samples_where(project, |_| true)
-}
-
-/// [`samples`], but for those of one device.
-///
-/// # Errors
-/// As [`samples`].
-pub fn samples_but_of(project: &Project, device: &str) -> Result<Vec<Sample>> {
-    samples_where(project, |name| name != device)
-}
-
-fn samples_where(project: &Project, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Sample>> {
     let folder = project.segments_folder();
     let mut samples: BTreeMap<Digest, Sample> = BTreeMap::new();
-    let devices = sorted_entries(&folder)?;
-    for device in devices.iter().filter(|path| is_wanted(&path.file_name().unwrap_or_default().to_string_lossy())) {
-        for path in sorted_entries(device)? {
-            let digest: Digest = path.file_stem().unwrap_or_default().to_string_lossy().parse()?;
-            for sample in segment::read(&path, digest)? {
+    for device in sorted_entries(&folder)? {
+        for path in sorted_entries(&device)? {
+            for sample in segment::read(&path, segment_of(&path)?)? {
                 let known = samples.entry(sample.record.image).or_insert_with(|| sample.clone());
                 if known.record.audit_probability().is_none() && sample.record.audit_probability().is_some() {
                     known.record.reasons.extend(sample.record.reasons);
@@ -119,6 +110,11 @@ fn samples_where(project: &Project, is_wanted: impl Fn(&str) -> bool) -> Result<
         }
     }
     Ok(samples.into_values().collect())
+}
+
+/// The digest that a segment's file is named by.
+pub(super) fn segment_of(path: &Path) -> Result<Digest> {
+    Ok(path.file_stem().unwrap_or_default().to_string_lossy().parse()?)
 }
 
 fn segment_path(project: &Project, device: &str, digest: Digest) -> std::path::PathBuf {
