@@ -267,6 +267,7 @@ fn with_one_devices_key_nothing_of_another_can_be_reached() -> TestResult {
         counters: Counters::default(),
         unsealed: 0,
         backlog: 0,
+        update: None,
         reported: Timestamp::now(),
     };
     let status = serde_json::to_vec(&status)?;

@@ -1,6 +1,7 @@
 //! Cross-crate truth: what no crate can promise alone.
 
 mod c_interface;
+mod camera;
 mod emulated;
 mod fourier;
 mod hub;

@@ -13,6 +13,7 @@ use edge_runtime::{
     engine::Backend,
     event::Event,
     sync::{Address, Remote},
+    update::trial::TrialConfig,
 };
 use exporter::Parts;
 use jiff::Timestamp;
@@ -83,6 +84,7 @@ pub(crate) fn device_config(root: &Path) -> EdgeConfig {
     EdgeConfig {
         trusted_keys: vec![folder("trusted.pem")],
         poll_seconds: 0.05,
+        trial: TrialConfig { shadow_seconds: 0.0, ..TrialConfig::default() },
         seal_after_seconds: 0.1,
         audit_seed: Some(1),
         ..EdgeConfig::new("cam-1", folder("source"), folder("state"), Address::Folder(folder("remote")))

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use models::{Bundle, Digest, Manifest, Pixels, Prediction, bundle::Golden};
 
-use crate::{Engine, Error, Result, engine::Backend};
+use crate::{Engine, Error, Result, engine::Backend, update::trial::Answer};
 
 /// A proven bundle that serves: an image file in, a calibrated prediction out. Shared between threads freely.
 #[derive(Debug)]
@@ -62,6 +62,15 @@ impl Classifier {
             return Err(Error::NotFinite { image: name.to_owned(), logits });
         }
         Ok(self.manifest().calibration.predict(&logits))
+    }
+
+    /// A prediction as it is compared with another bundle's.
+    pub(crate) fn answer(&self, prediction: &Prediction, milliseconds: f64) -> Answer {
+        Answer {
+            label: self.manifest().labels.name(prediction.class).to_owned(),
+            is_confident: self.manifest().calibration.is_confident(prediction),
+            milliseconds,
+        }
     }
 
     /// Whether an image, moved by a sixteenth of its size to the left, the right, up and down, is given the same class: by the

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result,
     engine::Accelerator,
+    serve::ServeConfig,
+    source::Origin,
     sync::{Address, SyncConfig},
+    update::trial::TrialConfig,
 };
 
 /// The configuration of a device, in TOML. Relative paths start at the folder in which the program runs.
@@ -21,8 +24,13 @@ use crate::{
 pub struct EdgeConfig {
     /// Name of the device, its own among the fleet: 1 to 64 of `a-z`, `A-Z`, `0-9`, `-`, `_`.
     pub device: String,
-    /// Folder in which images appear, as `.png`, `.jpg` or `.jpeg`, also in folders below it. The device only reads it.
-    pub source: PathBuf,
+    /// Where images come from. A folder in which they appear, as `.png`, `.jpg` or `.jpeg`, also in folders below it; the device
+    /// only reads it. Or a camera's MJPEG stream, as `http://camera.local:8080/stream` (`http://USER:PASSWORD@...`). Or a camera
+    /// of this machine that delivers JPEG, as `v4l2:/dev/video0`, with a program built with the feature "v4l2".
+    pub source: Origin,
+    /// Frames of a camera that are classified in a second, at most.
+    #[serde(default = "frames_per_second")]
+    pub frames_per_second: f64,
     /// Folder of the device's own: its bundle, its journal, its samples. Created if it is missing.
     pub state: PathBuf,
     /// Folder shared with the workstation, as on a network drive, or the address of a hub, as `https://hub.local:8443`, where the
@@ -71,6 +79,12 @@ pub struct EdgeConfig {
     /// When the remote is contacted, and how much is sent.
     #[serde(default)]
     pub sync: SyncConfig,
+    /// Who may ask the device over HTTP.
+    #[serde(default)]
+    pub serve: ServeConfig,
+    /// What a new bundle has to show before it stays.
+    #[serde(default)]
+    pub trial: TrialConfig,
     /// Seed of the draws that choose audit samples; taken from the system's entropy at every start if it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_seed: Option<u64>,
@@ -81,6 +95,10 @@ pub struct EdgeConfig {
 
 fn channel() -> String {
     "stable".into()
+}
+
+fn frames_per_second() -> f64 {
+    1.0
 }
 
 fn poll_seconds() -> f64 {
@@ -105,10 +123,11 @@ fn store_mebibytes() -> u64 {
 
 impl EdgeConfig {
     /// A device with these places, and the defaults for everything else.
-    pub fn new(device: &str, source: PathBuf, state: PathBuf, remote: Address) -> Self {
+    pub fn new(device: &str, source: impl Into<Origin>, state: PathBuf, remote: Address) -> Self {
         Self {
             device: device.to_owned(),
-            source,
+            source: source.into(),
+            frames_per_second: frames_per_second(),
             state,
             remote,
             channel: channel(),
@@ -124,6 +143,8 @@ impl EdgeConfig {
             write_mebibytes_per_day: None,
             budget: Budget::default(),
             sync: SyncConfig::default(),
+            serve: ServeConfig::default(),
+            trial: TrialConfig::default(),
             audit_seed: None,
             bundle: None,
         }
@@ -170,7 +191,11 @@ impl EdgeConfig {
             let found = config.store_mebibytes;
             return Err(wrong(what, format!("store_mebibytes is {found}; expected 4 to {} mebibytes", 1 << 24)));
         }
-        if let Some(fault) = config.sync.fault() {
+        if !(0.001..=60.0).contains(&config.frames_per_second) {
+            let found = config.frames_per_second;
+            return Err(wrong(what, format!("frames_per_second is {found}; expected 0.001 to 60")));
+        }
+        if let Some(fault) = config.sync.fault().or_else(|| config.trial.fault()) {
             return Err(wrong(what, fault));
         }
         if !(0.0..=86_400.0).contains(&config.seal_after_seconds) {
@@ -213,6 +238,8 @@ mod tests {
             (format!("{whole}poll_seconds = 0.0"), "poll_seconds"),
             (format!("{whole}seal_after_samples = 0"), "seal_after_samples"),
             (format!("{whole}store_mebibytes = 1"), "store_mebibytes"),
+            (format!("{whole}frames_per_second = 0.0"), "frames_per_second"),
+            (format!("{whole}[trial]\nslowdown = 0.5"), "trial.slowdown"),
             (format!("{whole}[sync]\nhours = [9, 9]"), "sync.hours"),
             (format!("{whole}[budget]\nper_moment = 1"), "per_moment"),
         ] {

@@ -65,6 +65,15 @@ pub enum Error {
         found: u64,
     },
 
+    /// A camera gives no frames at the moment.
+    #[error("cannot read {camera}: {why}")]
+    Camera {
+        /// Its address, without a password.
+        camera: String,
+        /// What failed.
+        why: String,
+    },
+
     /// The store shared with the workstation cannot be used at the moment.
     #[error("cannot {action} {name:?} in the remote: {source}")]
     Remote {

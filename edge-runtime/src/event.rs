@@ -1,8 +1,11 @@
 //! What a running device tells of itself.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
-use models::{Digest, Dropped, Reason, sync::Counters};
+use models::{
+    Digest, Dropped, Reason,
+    sync::{Counters, Stage},
+};
 use serde::Serialize;
 
 /// Something that happened. As JSON, `event` names the kind.
@@ -15,6 +18,11 @@ pub enum Event {
         /// The channel.
         channel: String,
     },
+    /// The device answers over HTTP.
+    Listening {
+        /// Where.
+        address: SocketAddr,
+    },
     /// From now on this bundle serves.
     Serving {
         /// The bundle.
@@ -22,7 +30,16 @@ pub enum Event {
         /// Its sequence number.
         sequence: u64,
     },
-    /// A bundle of the channel is not taken over.
+    /// A bundle of the channel has come so far.
+    Trial {
+        /// The bundle.
+        bundle: Digest,
+        /// How far.
+        stage: Stage,
+        /// What it showed.
+        detail: String,
+    },
+    /// A bundle of the channel is not taken over, or is given up again.
     Refused {
         /// The bundle.
         bundle: Digest,
@@ -105,7 +122,9 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Waiting { channel } => write!(f, "waiting for channel {channel} to name a bundle"),
+            Self::Listening { address } => write!(f, "answering on http://{address}"),
             Self::Serving { bundle, sequence } => write!(f, "serving bundle {} (sequence {sequence})", bundle.short()),
+            Self::Trial { bundle, stage, detail } => write!(f, "bundle {}: {}, {detail}", bundle.short(), stage.name()),
             Self::Refused { bundle, why } => write!(f, "refused bundle {}: {why}", bundle.short()),
             Self::Classified { source, label, confidence, kept, dropped } => {
                 let kept: Vec<&str> = kept.iter().map(|reason| reason.kind().name()).collect();

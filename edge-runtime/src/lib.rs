@@ -21,12 +21,13 @@
 //! |---|---|
 //! | [`engine`] | runs an ONNX graph, with tract and kernels of our own, or with ONNX Runtime |
 //! | [`classifier`] | opens a bundle, proves it by its golden vectors, classifies images |
-//! | [`source`] | finds new images in a folder |
+//! | [`source`] | images in a folder, and frames of a camera |
 //! | [`journal`] | every prediction exactly once, on disk |
 //! | [`policy`] | which samples are kept and why |
 //! | [`store`] | kept samples and sealed segments on disk |
 //! | [`sync`] | segments out, receipts and pointers in, through an object store or a hub |
-//! | [`update`] | takes a new bundle over, or refuses it |
+//! | [`update`] | takes a new bundle over after a trial, or refuses it |
+//! | [`serve`] | classifies and answers over HTTP, with a page to look at |
 //! | [`device`] | the loop over all of these |
 //! | [`config`], [`event`], [`mod@bench`], [`cli`] | what the loop is told, what it tells, how fast it is, its program |
 //!
@@ -37,6 +38,7 @@
 //! config.json            the configuration of the last start, as it was understood
 //! current.json           the bundle that serves, and the highest sequence number that ever did
 //! trying.json            the bundle that is being tried, or with which the device went down
+//! refused.json           bundles that did not do well here
 //! bundles/DIGEST/        its files
 //! predictions.jsonl      the journal
 //! hub/                   the device's key, and as whom a hub knows it
@@ -56,6 +58,7 @@ mod error;
 pub mod event;
 pub mod journal;
 pub mod policy;
+pub mod serve;
 pub mod source;
 pub mod store;
 pub mod sync;

@@ -1,6 +1,9 @@
 //! Segments out, receipts and pointers in. [`models::sync`] fixes the names and the messages.
 
-use std::fs;
+use std::{
+    fs,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use jiff::Timestamp;
 use models::{
@@ -41,7 +44,7 @@ pub struct Pushed {
 /// # Errors
 /// What concerns the remote or the device as a whole, as [`Error::Remote`] or [`Error::Offline`].
 pub fn push(
-    store: &mut Store,
+    store: &Mutex<Store>,
     remote: &Remote,
     device: &str,
     trusted: &TrustedKeys,
@@ -49,15 +52,16 @@ pub fn push(
     progress: &mut dyn FnMut(&Event),
 ) -> Result<Pushed> {
     let mut pushed = Pushed { is_all: true, trouble: None };
-    for segment in store.sealed()? {
+    let sealed = locked(store).sealed()?;
+    for segment in sealed {
         match push_one(store, remote, device, segment, trusted, allowance, progress) {
             Ok(is_there) => pushed.is_all &= is_there,
             Err(why @ Error::Models(models::Error::DigestMismatch { .. })) => {
-                store.set_aside(segment)?;
+                locked(store).set_aside(segment)?;
                 progress(&Event::Damaged { segment, why: why.to_string() });
             }
             Err(Error::Refused { refusal, .. }) if refusal.code == RefusalCode::Content => {
-                store.set_aside(segment)?;
+                locked(store).set_aside(segment)?;
                 progress(&Event::Damaged { segment, why: refusal.message });
             }
             Err(e) if concerns_one(&e) => {
@@ -70,6 +74,11 @@ pub fn push(
     Ok(pushed)
 }
 
+/// The store is locked while something changes on disk, and never while something is sent.
+fn locked(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
+    store.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn concerns_one(error: &Error) -> bool {
     match error {
         Error::Models(_) => true,
@@ -80,7 +89,7 @@ fn concerns_one(error: &Error) -> bool {
 
 /// Whether the segment is in the remote now.
 fn push_one(
-    store: &mut Store,
+    store: &Mutex<Store>,
     remote: &Remote,
     device: &str,
     segment: Digest,
@@ -99,7 +108,7 @@ fn push_one(
             return Ok(true);
         }
     }
-    store.release(segment)?;
+    locked(store).release(segment)?;
     progress(&Event::Receipted { segment });
     Ok(true)
 }
@@ -134,8 +143,14 @@ enum Upload {
     NotToday,
 }
 
-fn upload(store: &Store, remote: &Remote, device: &str, segment: Digest, allowance: &mut Allowance) -> Result<Upload> {
-    let (path, name) = (store.path(segment), sync::segment(device, segment));
+fn upload(
+    store: &Mutex<Store>,
+    remote: &Remote,
+    device: &str,
+    segment: Digest,
+    allowance: &mut Allowance,
+) -> Result<Upload> {
+    let (path, name) = (locked(store).path(segment), sync::segment(device, segment));
     let size = fs::metadata(&path).map_err(models::Error::io("read", &path))?.len();
     // A hub that has it and has not receipted it was cut off between the two: sending it again brings the receipt.
     if remote.enrolled().is_none() && remote.size(&name)? == Some(size) {
@@ -201,7 +216,7 @@ mod tests {
     use super::*;
     use crate::{fixture::TestResult, store::Limits};
 
-    fn store(folder: &Path, image: &[u8]) -> Result<(Store, Digest)> {
+    fn store(folder: &Path, image: &[u8]) -> Result<(Mutex<Store>, Digest)> {
         let record = SampleRecord {
             image: Digest::of(image),
             extension: "png".into(),
@@ -216,14 +231,14 @@ mod tests {
         store.keep(&Sample { record, image: image.to_vec() }, &mut Vec::new())?;
         store.seal(|_| true)?;
         let segment = store.sealed()?[0];
-        Ok((store, segment))
+        Ok((Mutex::new(store), segment))
     }
 
-    fn events(store: &mut Store, remote: &Remote) -> Result<Vec<Event>> {
+    fn events(store: &Mutex<Store>, remote: &Remote) -> Result<Vec<Event>> {
         events_trusting(store, remote, &TrustedKeys::default())
     }
 
-    fn events_trusting(store: &mut Store, remote: &Remote, trusted: &TrustedKeys) -> Result<Vec<Event>> {
+    fn events_trusting(store: &Mutex<Store>, remote: &Remote, trusted: &TrustedKeys) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         let mut allowance = Allowance::open("unused".into(), None)?;
         let pushed = push(store, remote, "cam-1", trusted, &mut allowance, &mut |e| events.push(e.clone()))?;
@@ -234,19 +249,19 @@ mod tests {
     #[test]
     fn a_segment_stays_until_its_own_receipt_is_there() -> TestResult {
         let folder = tempfile::tempdir()?;
-        let (mut store, segment) = store(&folder.path().join("store"), b"image")?;
+        let (store, segment) = store(&folder.path().join("store"), b"image")?;
         let remote_folder = folder.path().join("remote");
         assert!(Remote::folder(&remote_folder).is_err(), "an unmounted disk is not created");
         fs::create_dir(&remote_folder)?;
         let remote = Remote::folder(&remote_folder)?;
 
-        assert_eq!(events(&mut store, &remote)?, [Event::Uploaded { segment }]);
-        assert_eq!(events(&mut store, &remote)?, []);
+        assert_eq!(events(&store, &remote)?, [Event::Uploaded { segment }]);
+        assert_eq!(events(&store, &remote)?, []);
         let uploaded = remote_folder.join(sync::segment("cam-1", segment));
         assert_eq!(segment::read(&uploaded, segment)?.len(), 1);
         // A copy that is not whole is sent again.
         fs::write(&uploaded, b"half")?;
-        assert_eq!(events(&mut store, &remote)?, [Event::Uploaded { segment }]);
+        assert_eq!(events(&store, &remote)?, [Event::Uploaded { segment }]);
 
         let name = sync::receipt("cam-1", segment);
         let key = |byte| PrivateKey::from_secret([byte; 32]).ok_or("no key");
@@ -258,38 +273,41 @@ mod tests {
             [other.seal(Some(&ours))?, receipt(segment).seal(Some(&theirs))?, receipt(segment).seal(None)?, vec![]]
         {
             remote.put(&name, wrong)?;
-            assert_eq!((events_trusting(&mut store, &remote, &trusted)?, store.sealed()?.len()), (vec![], 1));
+            assert_eq!(events_trusting(&store, &remote, &trusted)?, []);
+            assert_eq!(locked(&store).sealed()?.len(), 1);
         }
         remote.put(&name, other.seal(None)?)?;
-        assert_eq!(events(&mut store, &remote)?, [], "also without keys it has to be of this segment");
+        assert_eq!(events(&store, &remote)?, [], "also without keys it has to be of this segment");
         remote.put(&name, receipt(segment).seal(Some(&ours))?)?;
-        assert_eq!(events_trusting(&mut store, &remote, &trusted)?, [Event::Receipted { segment }]);
-        assert_eq!(store.sealed()?, []);
+        assert_eq!(events_trusting(&store, &remote, &trusted)?, [Event::Receipted { segment }]);
+        assert_eq!(locked(&store).sealed()?, []);
         Ok(())
     }
 
     #[test]
     fn what_may_not_be_sent_today_stays_and_says_so() -> TestResult {
         let folder = tempfile::tempdir()?;
-        let (mut store, segment) = store(&folder.path().join("store"), b"image")?;
+        let (store, segment) = store(&folder.path().join("store"), b"image")?;
         let remote = Remote::new(Arc::new(InMemory::new()))?;
         let mut allowance = Allowance::open(folder.path().join("sent.json"), Some(100))?;
         allowance.spend(100, Timestamp::now());
-        let pushed = push(&mut store, &remote, "cam-1", &TrustedKeys::default(), &mut allowance, &mut |_| {})?;
+        let pushed = push(&store, &remote, "cam-1", &TrustedKeys::default(), &mut allowance, &mut |_| {})?;
         assert!(!pushed.is_all && pushed.trouble.is_none(), "then nothing more is sealed");
-        assert_eq!((store.sealed()?, remote.size(&sync::segment("cam-1", segment))?), (vec![segment], None));
+        assert_eq!(locked(&store).sealed()?, [segment]);
+        assert_eq!(remote.size(&sync::segment("cam-1", segment))?, None);
         Ok(())
     }
 
     #[test]
     fn a_segment_damaged_on_disk_is_set_aside() -> TestResult {
         let folder = tempfile::tempdir()?;
-        let (mut store, segment) = store(folder.path(), b"image")?;
-        fs::write(store.path(segment), b"damaged")?;
+        let (store, segment) = store(folder.path(), b"image")?;
+        fs::write(locked(&store).path(segment), b"damaged")?;
         let remote = Remote::new(Arc::new(InMemory::new()))?;
-        assert!(matches!(events(&mut store, &remote)?[..], [Event::Damaged { .. }]));
+        assert!(matches!(events(&store, &remote)?[..], [Event::Damaged { .. }]));
         assert_eq!(remote.size(&sync::segment("cam-1", segment))?, None);
-        assert_eq!((store.sealed()?, events(&mut store, &remote)?), (vec![], vec![]));
+        assert_eq!(events(&store, &remote)?, []);
+        assert_eq!(locked(&store).sealed()?, []);
         assert!(folder.path().join(format!("damaged/{segment}.tar")).exists());
         Ok(())
     }

@@ -1,17 +1,24 @@
 //! Takes a new bundle over, or refuses it.
 //!
 //! A bundle serves only after a trusted key's signature and every byte of it were verified, after it said that it is for
-//! this device, and after its golden vectors were computed here; until then, and if that fails, the one before goes on
-//! serving. Sequence numbers only rise, unless a signed order names the bundle to go back to. The current bundle is
-//! remembered in `current.json`, so that a device that restarts without a connection goes on with it. The one being tried is
-//! remembered in `trying.json`: a bundle with which the device went down twice is not tried a third time.
+//! this device, after its golden vectors were computed here, and after it has answered this device's own images beside the one
+//! that serves ([`trial`]); until then, and if that fails, the one before goes on serving. It then serves on probation, with the
+//! one before at hand. Sequence numbers only rise, unless a signed order names the bundle to go back to, which is obeyed at once.
+//!
+//! ```text
+//! current.json   what serves, whether on probation, and how often the device went down meanwhile
+//! trying.json    what was proven or answers beside it, and how often the device went down meanwhile
+//! refused.json   what did not do well, and is never taken again
+//! ```
 
 mod download;
+pub mod trial;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -38,11 +45,14 @@ pub struct Slots {
     bundles: PathBuf,
     current_path: PathBuf,
     trying_path: PathBuf,
+    refused_path: PathBuf,
     terms: Terms,
     current: Option<Current>,
     is_serving: bool,
-    /// What this device went down with or cannot run.
+    refused: BTreeMap<Digest, Refused>,
+    /// What this device cannot run, as far as it knows.
     unfit: BTreeSet<Digest>,
+    /// What was refused when the slots were opened, since the device went down with it.
     fatal: Option<Digest>,
     /// What did not arrive as it should, the last time.
     broken: Option<Broken>,
@@ -68,15 +78,16 @@ pub struct Terms {
 #[serde(deny_unknown_fields)]
 struct Trying {
     bundle: Digest,
-    /// How often it was begun. Once may have been a power cut.
+    sequence: u64,
+    /// How often it was begun and not ended. Some may have been power cuts.
     times: u32,
 }
 
-/// A bundle is tried so often, if the device goes down each time.
-const TRIALS: u32 = 2;
+/// So often the device goes down with a bundle before it is the bundle's fault.
+const CRASHES: u32 = 3;
 
 /// The content of `current.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Current {
     /// What serves.
@@ -85,6 +96,50 @@ struct Current {
     sequence: u64,
     /// The highest sequence number that ever served here: without an order, only higher ones follow.
     highest: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    probation: Option<Probation>,
+}
+
+/// What is known of a bundle that serves on probation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probation {
+    /// What served before, and does again if this one does not do well.
+    pub before: ChannelPointer,
+    /// When it began.
+    pub since: Timestamp,
+    /// How often the device went down since.
+    crashes: u32,
+    /// Whether a device runs, or went down without saying so.
+    is_running: bool,
+}
+
+/// What did not do well on this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// Its sequence number.
+    pub sequence: u64,
+    /// What spoke against it.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A bundle that can be run here and computes what it should, and that may take over. Until that is decided, it counts if the
+/// device goes down.
+#[derive(Debug)]
+pub struct Proven {
+    /// The bundle, ready to answer.
+    pub classifier: Arc<Classifier>,
+    pointer: ChannelPointer,
+}
+
+impl Proven {
+    /// Its digest and its sequence number.
+    pub fn pointer(&self) -> &ChannelPointer {
+        &self.pointer
+    }
 }
 
 /// What came of looking for a new bundle.
@@ -92,8 +147,10 @@ struct Current {
 pub enum Update {
     /// There is none.
     None,
-    /// This one serves from now on.
-    Taken(Box<Classifier>),
+    /// This one serves from now on: nothing served before, or it was ordered.
+    Taken(Arc<Classifier>),
+    /// This one may serve, once it has shown how it does beside the one that serves.
+    Proven(Proven),
     /// There is one, but it is not taken over. What did not arrive as it should, or is not signed as it should, is fetched again
     /// after a minute, then after two, at most an hour; what this device cannot run is not tried again before a restart.
     Refused {
@@ -160,22 +217,34 @@ impl Slots {
     ///
     /// # Errors
     /// [`Error::Models`] with the path if a folder cannot be created or cleaned.
-    pub fn open(state: &Path, terms: Terms) -> Result<Self> {
+    pub fn open(state: &Path, terms: Terms, now: Timestamp) -> Result<Self> {
         let bundles = state.join("bundles");
-        let [current_path, trying_path] = ["current.json", "trying.json"].map(|name| state.join(name));
+        let [current_path, trying_path, refused_path] =
+            ["current.json", "trying.json", "refused.json"].map(|name| state.join(name));
         durable::create_folders(&bundles)?;
         durable::delete_temporary(state)?;
         durable::delete_temporary(&bundles)?;
-        let current: Option<Current> = read(&current_path)?;
-        let trying: Option<Trying> = read(&trying_path)?;
-        // Of what serves, only the mark was left behind: the trial went well.
-        let is_fatal = |trying: &Trying| {
-            let is_current = current.as_ref().is_some_and(|current| current.bundle == trying.bundle);
-            trying.times >= TRIALS && !is_current
+        let mut slots = Self {
+            current: read(&current_path)?,
+            refused: read(&refused_path)?.unwrap_or_default(),
+            bundles,
+            current_path,
+            trying_path,
+            refused_path,
+            terms,
+            is_serving: false,
+            unfit: BTreeSet::new(),
+            fatal: None,
+            broken: None,
         };
-        let fatal = trying.filter(is_fatal).map(|trying| trying.bundle);
-        let unfit = fatal.into_iter().collect();
-        Ok(Self { bundles, current_path, trying_path, terms, current, is_serving: false, unfit, fatal, broken: None })
+        // Of what serves, only the mark was left behind: the trial went well.
+        let trying: Option<Trying> = read(&slots.trying_path)?;
+        let trying = trying.filter(|trying| slots.current.is_none_or(|current| current.bundle != trying.bundle));
+        if let Some(Trying { bundle, sequence, .. }) = trying.filter(|trying| trying.times >= CRASHES) {
+            slots.refuse(&ChannelPointer { bundle, sequence }, &went_down(), now)?;
+            slots.fatal = Some(bundle);
+        }
+        Ok(slots)
     }
 
     /// Whose signatures count.
@@ -183,44 +252,86 @@ impl Slots {
         &self.terms.trusted
     }
 
-    /// The bundle that the device was trying whenever it went down, and which it does not try again.
-    pub fn fatal(&self) -> Option<Digest> {
-        self.fatal
+    /// What the device refused when it started, since it had gone down with it too often.
+    pub fn fatal(&self) -> Option<(Digest, &Refused)> {
+        self.fatal.and_then(|bundle| Some((bundle, self.refused.get(&bundle)?)))
     }
 
-    /// The bundle that served when the device stopped. If it does not open any more, there is a warning, and the
-    /// channel may deliver it again.
-    pub fn resume(&mut self) -> Option<Classifier> {
-        let current = self.current.as_ref()?;
-        match Classifier::open_with(&self.slot(current.bundle), self.terms.backend()) {
-            Ok(classifier) if classifier.digest() == current.bundle => {
-                self.is_serving = true;
-                Some(classifier)
+    /// What of the channel's later bundles did not do well here, the last of them.
+    pub fn last_refused(&self) -> Option<(Digest, &Refused)> {
+        let serving = self.current.map_or(0, |current| current.sequence);
+        let later = self.refused.iter().filter(|(_, refused)| refused.sequence > serving);
+        later.max_by_key(|(_, refused)| refused.at).map(|(bundle, refused)| (*bundle, refused))
+    }
+
+    /// Whether the bundle that serves is on probation.
+    pub fn probation(&self) -> Option<&Probation> {
+        self.current.as_ref()?.probation.as_ref()
+    }
+
+    /// The bundle that served before the one on probation.
+    pub fn before(&self) -> Option<Arc<Classifier>> {
+        self.reopen(self.probation()?.before.bundle)
+    }
+
+    /// The bundle that served when the device stopped, or the one before, if that one was on probation and the device went down
+    /// too often. If it does not open any more, there is a warning, and the channel may deliver it again.
+    pub fn resume(&mut self, now: Timestamp) -> Option<Arc<Classifier>> {
+        let mut current = self.current?;
+        if let Some(probation) = &mut current.probation {
+            probation.crashes += u32::from(probation.is_running);
+            probation.is_running = true;
+            let is_fatal = probation.crashes >= CRASHES || self.refused.contains_key(&current.bundle);
+            if is_fatal {
+                match self.go_back(&went_down(), now) {
+                    Ok(before) => {
+                        self.fatal = Some(current.bundle);
+                        return Some(before);
+                    }
+                    Err(e) => tracing::warn!("cannot go back to the bundle before: {e}"),
+                }
             }
-            Ok(other) => {
-                tracing::warn!("{} holds another bundle", other.bundle().folder().display());
-                None
+            if let Err(e) = self.set_current(current) {
+                tracing::warn!("{e}");
             }
+        }
+        let classifier = self.reopen(current.bundle)?;
+        self.is_serving = true;
+        Some(classifier)
+    }
+
+    fn reopen(&self, bundle: Digest) -> Option<Arc<Classifier>> {
+        match self.open_slot(bundle) {
+            Ok(classifier) => Some(classifier),
             Err(e) => {
-                tracing::warn!("the current bundle does not open any more: {e}");
+                tracing::warn!("bundle {} does not open any more: {e}", bundle.short());
                 None
             }
         }
+    }
+
+    /// Its files were read more than once: what serves is what was admitted.
+    fn open_slot(&self, bundle: Digest) -> Result<Arc<Classifier>> {
+        let classifier = Classifier::open_with(&self.slot(bundle), self.terms.backend())?;
+        let found = classifier.digest();
+        if found != bundle {
+            let path = self.slot(bundle).join(MANIFEST);
+            return Err(models::Error::DigestMismatch { path, expected: bundle, found }.into());
+        }
+        Ok(Arc::new(classifier))
     }
 
     /// Takes over the bundle in a folder, if it is newer than the current one. The folder is copied.
     ///
     /// # Errors
     /// [`Error::Models`], [`Error::Engine`], [`Error::Shape`] or [`Error::Golden`] if it is not fit to serve.
-    pub fn install(&mut self, folder: &Path, now: Timestamp) -> Result<Option<Classifier>> {
+    pub fn install(&mut self, folder: &Path, now: Timestamp) -> Result<Option<Arc<Classifier>>> {
         let bundle = Bundle::open(folder)?;
         let pointer = ChannelPointer { bundle: bundle.digest(), sequence: bundle.manifest().sequence };
         if !self.wants(&pointer, now, || Ok(None))? {
             return Ok(None);
         }
-        let signature = bundle.signature()?;
-        let what = folder.display().to_string();
-        self.terms.admit(&what, bundle.manifest(), bundle.digest(), signature.as_deref(), now)?;
+        self.admit(&bundle, now)?;
         durable::write_folder(&self.slot(pointer.bundle), |slot| {
             bundle.file_names().try_for_each(|name| {
                 let from = folder.join(name);
@@ -228,10 +339,18 @@ impl Slots {
                 Ok::<(), Error>(())
             })
         })?;
-        self.try_out(pointer).map(Some)
+        let proven = self.prove(pointer)?;
+        self.take(proven, None).map(Some)
     }
 
-    /// Takes over the bundle that the channel points to, if it is newer than the current one or a signed order allows it.
+    /// As [`Terms::admit`], of a bundle on disk.
+    fn admit(&self, bundle: &Bundle, now: Timestamp) -> Result<()> {
+        let (signature, what) = (bundle.signature()?, bundle.folder().display().to_string());
+        self.terms.admit(&what, bundle.manifest(), bundle.digest(), signature.as_deref(), now)
+    }
+
+    /// Fetches and proves the bundle that the channel points to, if it is newer than all that served or a signed order allows it.
+    /// On probation, only what is ordered.
     ///
     /// # Errors
     /// What may work the next time: [`Error::Remote`], [`Error::Missing`], [`Error::Models`] of a full disk, of a bundle for
@@ -242,7 +361,7 @@ impl Slots {
             return Ok(Update::None);
         }
         let (bundle, slot) = (pointer.bundle, self.slot(pointer.bundle));
-        if let Err(why) = download(remote, &pointer, &slot, &self.terms, now) {
+        if let Err(why) = self.fetch(remote, &pointer, now) {
             if may_pass(&why) {
                 return Err(why);
             }
@@ -250,17 +369,36 @@ impl Slots {
             return Ok(Update::Refused { bundle, why });
         }
         self.broken = None;
-        match self.try_out(pointer) {
-            Ok(classifier) => Ok(Update::Taken(Box::new(classifier))),
-            Err(why) if why.is_passing() => Err(why),
-            Err(why) => {
+        let proven = self.prove(pointer).and_then(|proven| {
+            let is_newer = self.is_serving && self.current.is_none_or(|current| pointer.sequence > current.sequence);
+            if is_newer {
+                return Ok(Update::Proven(proven));
+            }
+            Ok(Update::Taken(self.take(proven, None)?))
+        });
+        match proven {
+            Err(why) if !why.is_passing() => {
                 self.unfit.insert(bundle);
                 if slot.exists() {
                     fs::remove_dir_all(&slot).map_err(models::Error::io("delete", &slot))?;
                 }
                 Ok(Update::Refused { bundle, why })
             }
+            other => other,
         }
+    }
+
+    /// Brings a bundle to its slot, unless it is there already: its trial may have been cut off.
+    fn fetch(&self, remote: &Remote, pointer: &ChannelPointer, now: Timestamp) -> Result<()> {
+        let slot = self.slot(pointer.bundle);
+        let is_there = |bundle: &Bundle| {
+            let is_promised = bundle.digest() == pointer.bundle && bundle.manifest().sequence == pointer.sequence;
+            is_promised && self.admit(bundle, now).is_ok()
+        };
+        if slot.exists() && Bundle::open(&slot).is_ok_and(|bundle| is_there(&bundle)) {
+            return Ok(());
+        }
+        download(remote, pointer, &slot, &self.terms, now)
     }
 
     /// Newer than all that served, or ordered; or just what serves, if it is lost.
@@ -270,14 +408,16 @@ impl Slots {
         now: Timestamp,
         order: impl FnOnce() -> Result<Option<RollbackOrder>>,
     ) -> Result<bool> {
-        if self.unfit.contains(&pointer.bundle) || self.broken.is_some_and(|broken| broken.waits(pointer.bundle, now)) {
+        let bundle = pointer.bundle;
+        let is_refused = self.refused.contains_key(&bundle) || self.unfit.contains(&bundle);
+        if is_refused || self.broken.is_some_and(|broken| broken.waits(bundle, now)) {
             return Ok(false);
         }
         match &self.current {
             None => Ok(true),
             // What serves is never fetched again, whatever number a pointer gives it: its slot stays as it is.
-            Some(current) if pointer.bundle == current.bundle => Ok(!self.is_serving),
-            Some(current) if pointer.sequence > current.highest => Ok(true),
+            Some(current) if bundle == current.bundle => Ok(!self.is_serving),
+            Some(current) if pointer.sequence > current.highest => Ok(current.probation.is_none() || !self.is_serving),
             Some(current) => {
                 let allows = |order: RollbackOrder| order.allows(&self.terms.channel, current.sequence, pointer);
                 Ok(order()?.is_some_and(allows))
@@ -299,48 +439,125 @@ impl Slots {
         self.bundles.join(bundle.to_string())
     }
 
-    /// [`Slots::switch`] under a mark that outlives the process, if the bundle takes it down.
-    fn try_out(&mut self, pointer: ChannelPointer) -> Result<Classifier> {
-        let bundle = pointer.bundle;
+    /// Opens and proves the bundle in its slot, under a mark that outlives the process, if the bundle takes it down. The mark
+    /// stays until it is taken or refused.
+    fn prove(&mut self, pointer: ChannelPointer) -> Result<Proven> {
+        let ChannelPointer { bundle, sequence } = pointer;
         let before: Option<Trying> = read(&self.trying_path)?.filter(|before: &Trying| before.bundle == bundle);
         let times = before.map_or(0, |before| before.times) + 1;
-        durable::write_json(&self.trying_path, &Trying { bundle, times })?;
-        let tried = self.switch(pointer);
-        // What serves must not be dropped for a mark that cannot be taken away.
-        if let Err(e) = durable::remove(&self.trying_path) {
+        durable::write_json(&self.trying_path, &Trying { bundle, sequence, times })?;
+        let opened = self.open_slot(bundle);
+        if opened.is_err() {
+            self.unmark();
+        }
+        Ok(Proven { classifier: opened?, pointer })
+    }
+
+    /// What serves must not be dropped for a mark that cannot be taken away.
+    fn unmark(&self) {
+        if self.trying_path.exists()
+            && let Err(e) = durable::remove(&self.trying_path)
+        {
             tracing::warn!("{e}");
         }
-        tried
     }
 
-    /// Opens and proves the bundle in its slot, and only then makes it the current one.
-    fn switch(&mut self, pointer: ChannelPointer) -> Result<Classifier> {
-        let ChannelPointer { bundle, sequence } = pointer;
-        let classifier = Classifier::open_with(&self.slot(bundle), self.terms.backend())?;
-        // Its files were read more than once: what serves is what was admitted.
-        if classifier.digest() != bundle {
-            let (path, found) = (self.slot(bundle).join(MANIFEST), classifier.digest());
-            return Err(models::Error::DigestMismatch { path, expected: bundle, found }.into());
-        }
-        let highest = self.current.as_ref().map_or(sequence, |current| current.highest.max(sequence));
-        let current = Current { bundle, sequence, highest };
-        durable::write_json(&self.current_path, &current)?;
-        self.delete_all_but(bundle);
-        self.current = Some(current);
+    /// Makes a bundle the current one, on probation.
+    ///
+    /// # Errors
+    /// [`Error::Models`] with the path; then the one before goes on serving.
+    pub fn promote(&mut self, proven: Proven, now: Timestamp) -> Result<Arc<Classifier>> {
+        let before = self.current.filter(|_| self.is_serving);
+        let before = before.map(|current| ChannelPointer { bundle: current.bundle, sequence: current.sequence });
+        self.take(proven, before.map(|before| Probation { before, since: now, crashes: 0, is_running: true }))
+    }
+
+    fn take(&mut self, proven: Proven, probation: Option<Probation>) -> Result<Arc<Classifier>> {
+        let ChannelPointer { bundle, sequence } = proven.pointer;
+        let highest = self.current.map_or(sequence, |current| current.highest.max(sequence));
+        self.set_current(Current { bundle, sequence, highest, probation })?;
+        self.unmark();
         self.is_serving = true;
-        Ok(classifier)
+        Ok(proven.classifier)
     }
 
-    fn delete_all_but(&self, bundle: Digest) {
-        let keep = self.slot(bundle);
-        let others =
-            fs::read_dir(&self.bundles).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| *p != keep);
-        for slot in others {
+    /// Ends the probation of the bundle that serves, well.
+    ///
+    /// # Errors
+    /// [`Error::Models`] with the path; then it is still on probation.
+    pub fn accept(&mut self) -> Result<()> {
+        match self.current {
+            Some(current) => self.set_current(Current { probation: None, ..current }),
+            None => Ok(()),
+        }
+    }
+
+    /// Never takes a bundle again that was proven, and answered beside the one that serves.
+    ///
+    /// # Errors
+    /// [`Error::Models`] with the path.
+    pub fn refuse(&mut self, pointer: &ChannelPointer, why: &str, now: Timestamp) -> Result<()> {
+        let refused = Refused { sequence: pointer.sequence, why: why.to_owned(), at: now };
+        self.refused.insert(pointer.bundle, refused);
+        durable::write_json(&self.refused_path, &self.refused)?;
+        self.unmark();
+        if let Some(current) = self.current {
+            self.delete_others(&current);
+        }
+        Ok(())
+    }
+
+    /// Goes back to the bundle before the one on probation, and never takes that again.
+    ///
+    /// # Errors
+    /// [`Error::Models`] and others if the one before does not open any more, or the disk refuses it.
+    pub fn go_back(&mut self, why: &str, now: Timestamp) -> Result<Arc<Classifier>> {
+        let (current, probation) = self
+            .current
+            .and_then(|current| Some((current, current.probation?)))
+            .ok_or_else(|| models::Error::malformed(self.current_path.display(), "a bundle on probation", "none"))?;
+        let before = self.open_slot(probation.before.bundle)?;
+        // If the power goes between the two, the first is enough to go back when the device starts.
+        self.refuse(&ChannelPointer { bundle: current.bundle, sequence: current.sequence }, why, now)?;
+        let ChannelPointer { bundle, sequence } = probation.before;
+        self.set_current(Current { bundle, sequence, highest: current.highest, probation: None })?;
+        self.is_serving = true;
+        Ok(before)
+    }
+
+    /// Takes note that the device stops in good order: no bundle took it down.
+    pub fn rest(&mut self) {
+        self.unmark();
+        let Some(mut current) = self.current else { return };
+        let Some(probation) = &mut current.probation else { return };
+        probation.is_running = false;
+        if let Err(e) = self.set_current(current) {
+            tracing::warn!("{e}");
+        }
+    }
+
+    fn set_current(&mut self, current: Current) -> Result<()> {
+        durable::write_json(&self.current_path, &current)?;
+        self.delete_others(&current);
+        self.current = Some(current);
+        Ok(())
+    }
+
+    /// Deletes the slots of bundles that neither serve nor are gone back to.
+    fn delete_others(&self, current: &Current) {
+        let before = current.probation.map(|probation| probation.before.bundle);
+        let keep: Vec<PathBuf> = [Some(current.bundle), before].into_iter().flatten().map(|b| self.slot(b)).collect();
+        let slots = fs::read_dir(&self.bundles).into_iter().flatten().flatten().map(|entry| entry.path());
+        for slot in slots.filter(|slot| !keep.contains(slot)) {
             if let Err(e) = fs::remove_dir_all(&slot) {
                 tracing::warn!("cannot delete the old bundle {}: {e}", slot.display());
             }
         }
     }
+}
+
+fn went_down() -> String {
+    format!("the device went down {CRASHES} times with it")
 }
 
 /// A file of the device's own; none if it is not there, or, with a warning, if it is not readable.

@@ -175,6 +175,7 @@ fn contact(url: &str, certificate: &[u8], number: usize, turn: usize, seen: &mut
         counters: Counters::default(),
         unsealed: 0,
         backlog: 0,
+        update: None,
         reported: Timestamp::now(),
     };
     let reported = timed("PUT", &sync::device_status(&device), &serde_json::to_vec(&status)?)?;

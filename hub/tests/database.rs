@@ -126,6 +126,7 @@ async fn of_statuses_the_latest_counts(database: &Database) -> Result<()> {
         counters: Counters::default(),
         unsealed: 0,
         backlog,
+        update: None,
         reported: at(second),
     };
     database.put_statuses(&[status("d1", 1, 10), status("d2", 1, 10)]).await?;

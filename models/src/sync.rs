@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Digest, Dropped, Error, ReasonKind, Result, segment, signing::Message};
 
 /// The current bundle of a channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelPointer {
     /// The bundle's digest.
@@ -63,8 +63,49 @@ pub struct DeviceStatus {
     pub unsealed: usize,
     /// Segments sealed and not yet receipted.
     pub backlog: usize,
+    /// The bundle that it takes over, or took over or refused last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateStatus>,
     /// When it said so.
     pub reported: Timestamp,
+}
+
+/// How far a device is with a bundle that its channel named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateStatus {
+    /// The bundle.
+    pub bundle: Digest,
+    /// How far.
+    pub stage: Stage,
+    /// What it showed there, or what spoke against it.
+    pub detail: String,
+}
+
+/// How far a device is with a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It answers beside the bundle that serves.
+    Shadow,
+    /// It serves, and has still to show that it does well.
+    Probation,
+    /// It serves.
+    Good,
+    /// It did not do well and does not serve; the device never takes it again, unless it merely did not arrive as it should.
+    Refused,
+}
+
+impl Stage {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shadow => "shadow",
+            Self::Probation => "probation",
+            Self::Good => "good",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// What a device counts. Every image that was classified is in [`samples`](Self::samples) or in one of [`dropped`](Self::dropped).

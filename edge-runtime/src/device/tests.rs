@@ -1,11 +1,18 @@
-use std::path::Path;
+use std::{path::Path, sync::atomic::AtomicBool, time::Duration};
 
-use models::{CollectionPolicy, ReasonKind, bundle::MANIFEST, segment, sync as names};
+use models::{
+    Bundle, CollectionPolicy, Digest, Dropped, ReasonKind, Sample,
+    bundle::MANIFEST,
+    segment,
+    sync::{self as names, ChannelPointer, DeviceStatus, Stage},
+};
 
 use super::*;
 use crate::{
     fixture::{self, TestResult},
+    journal::Entry,
     sync::Address,
+    update::trial::TrialConfig,
 };
 
 /// A source, a state, a remote and a bundle in one folder.
@@ -34,6 +41,7 @@ impl Bed {
         let folder = |name: &str| self.path().join(name);
         EdgeConfig {
             poll_seconds: 0.01,
+            trial: TrialConfig { shadow_seconds: 0.0, ..TrialConfig::default() },
             seal_after_samples: 8,
             audit_seed: Some(5),
             bundle: Some(folder("bundle")),
@@ -58,6 +66,21 @@ impl Bed {
     fn journal(&self) -> Result<Vec<Entry>, Box<dyn std::error::Error>> {
         let text = fs::read_to_string(self.path().join("state/predictions.jsonl"))?;
         Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    }
+
+    fn publish(&self, bundle: &Bundle) -> TestResult {
+        let remote = self.path().join("remote");
+        fs::create_dir_all(remote.join(format!("bundles/{}", bundle.digest())))?;
+        for file in bundle.file_names() {
+            fs::copy(bundle.folder().join(file), remote.join(names::bundle_file(bundle.digest(), file)))?;
+        }
+        fs::create_dir_all(remote.join("channels"))?;
+        let pointer = ChannelPointer { bundle: bundle.digest(), sequence: bundle.manifest().sequence };
+        Ok(fs::write(remote.join(names::channel("stable")), serde_json::to_vec(&pointer)?)?)
+    }
+
+    fn status(&self) -> Result<DeviceStatus, Box<dyn std::error::Error>> {
+        Ok(serde_json::from_slice(&fs::read(self.path().join("remote").join(names::device_status("cam-1")))?)?)
     }
 
     /// The samples of all segments in the remote.
@@ -99,8 +122,7 @@ fn every_image_is_journaled_once_and_what_was_kept_is_uploaded() -> TestResult {
         let entry = kept.iter().find(|e| e.image == sample.record.image).ok_or("not in the journal")?;
         assert_eq!((&entry.kept, entry.bundle), (&sample.record.reasons, sample.record.bundle));
     }
-    let status: DeviceStatus =
-        serde_json::from_slice(&fs::read(bed.path().join("remote").join(names::device_status("cam-1")))?)?;
+    let status = bed.status()?;
     assert_eq!((status.counters, status.backlog, status.sequence), (counted, summary.backlog, 1));
 
     // A restart classifies only what is new; the shares that are spent stay spent.
@@ -137,35 +159,72 @@ fn takes_a_new_bundle_over_while_it_runs_and_stops_when_told() -> TestResult {
     let bed = Bed::new(0.0)?;
     bed.add(0..2)?;
     let next = fixture::bundle(&bed.path().join("next"), |manifest, _| manifest.sequence = 2)?;
-    let publish = || -> TestResult {
-        let remote = bed.path().join("remote");
-        fs::create_dir_all(remote.join(format!("bundles/{}", next.digest())))?;
-        for file in next.file_names() {
-            fs::copy(next.folder().join(file), remote.join(names::bundle_file(next.digest(), file)))?;
-        }
-        fs::create_dir_all(remote.join("channels"))?;
-        let pointer = format!(r#"{{"bundle":"{}","sequence":2}}"#, next.digest());
-        Ok(fs::write(remote.join(names::channel("stable")), pointer)?)
-    };
-    let (stop, mut problem) = (AtomicBool::new(false), Ok(()));
+    let (stop, mut problem) = (AtomicBool::new(false), None);
     let mut bundles = Vec::new();
     run(&bed.config(), Mode::Forever, &stop, &mut |event| match event {
         Event::Serving { sequence, .. } => {
             bundles.push(*sequence);
             if *sequence == 2 {
-                problem = bed.add(2..4);
+                problem = bed.add(2..4).err().map(|e| e.to_string());
             }
         }
-        Event::Classified { source, .. } if source == "001.png" => problem = publish(),
+        Event::Classified { source, .. } if source == "001.png" => {
+            problem = bed.publish(&next).err().map(|e| e.to_string());
+        }
         Event::Classified { source, .. } if source == "003.png" => stop.store(true, Ordering::SeqCst),
         _ => {}
     })?;
-    problem?;
+    assert_eq!(problem, None);
     assert_eq!(bundles, [1, 2]);
     let judged: Vec<u64> = bed.journal()?.iter().map(|e| e.sequence).collect();
     assert_eq!(judged, [1, 1, 2, 2]);
     let slot = bed.path().join("state/bundles").join(next.digest().to_string());
     assert_eq!(Digest::of_file(&slot.join(MANIFEST))?, next.digest());
+    Ok(())
+}
+
+#[test]
+fn a_new_bundle_serves_if_it_does_well_on_this_devices_images_and_stays_if_it_goes_on_so() -> TestResult {
+    let bed = Bed::new(0.0)?;
+    let trial = TrialConfig { shadow_images: 20, probation_images: 20, slowdown: 1e6, ..TrialConfig::default() };
+    let config = EdgeConfig { trial, ..bed.config() };
+    let mut next = 0;
+    let mut run = || -> Result<Vec<u64>, Box<dyn std::error::Error>> {
+        bed.add(next..next + 24)?;
+        next += 24;
+        let mut serving = Vec::new();
+        run(&config, Mode::Once, &AtomicBool::new(false), &mut |event| {
+            if let Event::Serving { sequence, .. } = event {
+                serving.push(*sequence);
+            }
+        })?;
+        Ok(serving)
+    };
+    let stage =
+        || Ok::<_, Box<dyn std::error::Error>>(bed.status()?.update.map(|update| (update.bundle, update.stage)));
+    assert_eq!((run()?, stage()?), (vec![1], None));
+
+    // It computes what it should, and calls everything something else.
+    let labels = fixture::bundle(&bed.path().join("same"), |_, _| {})?.manifest().labels.names().to_vec();
+    let swapped: Vec<&str> = labels.iter().skip(1).chain(&labels[..1]).map(String::as_str).collect();
+    let bad = fixture::bundle(&bed.path().join("bad"), |manifest, _| {
+        manifest.sequence = 2;
+        fixture::set_labels(manifest, &swapped);
+    })?;
+    bed.publish(&bad)?;
+    assert_eq!((run()?, stage()?), (vec![1], Some((bad.digest(), Stage::Refused))));
+    assert!(bed.status()?.update.is_some_and(|update| update.detail.contains("0.0 % the same label")));
+    assert_eq!(
+        (run()?, stage()?),
+        (vec![1], Some((bad.digest(), Stage::Refused))),
+        "not tried again, and still reported"
+    );
+
+    let good = fixture::bundle(&bed.path().join("good"), |manifest, _| manifest.sequence = 3)?;
+    bed.publish(&good)?;
+    assert_eq!((run()?, stage()?), (vec![1, 3], Some((good.digest(), Stage::Probation))));
+    assert_eq!((run()?, stage()?), (vec![3], Some((good.digest(), Stage::Good))));
+    assert_eq!(fs::read_dir(bed.path().join("state/bundles"))?.count(), 1);
     Ok(())
 }
 

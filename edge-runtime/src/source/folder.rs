@@ -1,13 +1,13 @@
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File},
-    io::{self, Read},
+    fs, io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use models::segment::{IMAGE_EXTENSIONS, MAX_IMAGE};
+use models::segment::IMAGE_EXTENSIONS;
 
+use super::{Content, Found};
 use crate::Result;
 
 /// How often a file that cannot be decoded is tried: it may still be being written.
@@ -25,37 +25,6 @@ pub struct Folder {
     root: PathBuf,
     failures: HashMap<String, u32>,
     skipped: HashSet<String>,
-}
-
-/// An image file that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Its path below the source folder, with `/` between the parts.
-    pub name: String,
-    /// Its path.
-    pub path: PathBuf,
-}
-
-impl Found {
-    /// The file name's extension in lower case.
-    pub fn extension(&self) -> String {
-        self.path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
-    }
-
-    /// The file's bytes.
-    ///
-    /// # Errors
-    /// [`crate::Error::Models`] with the path; also for a file too large to be an image of a segment.
-    pub fn read(&self) -> Result<Vec<u8>> {
-        let file = File::open(&self.path).map_err(models::Error::io("open", &self.path))?;
-        let mut bytes = Vec::new();
-        file.take(MAX_IMAGE + 1).read_to_end(&mut bytes).map_err(models::Error::io("read", &self.path))?;
-        if bytes.len() as u64 > MAX_IMAGE {
-            let expected = format!("an image of at most {MAX_IMAGE} bytes");
-            return Err(models::Error::malformed(self.path.display(), expected, "more").into());
-        }
-        Ok(bytes)
-    }
 }
 
 /// What becomes of a file that could not be read or decoded.
@@ -84,7 +53,7 @@ impl Folder {
         let mut found = Vec::new();
         self.list(&self.root, "", &mut found).map_err(models::Error::io("list", &self.root))?;
         found.retain(|f| !self.skipped.contains(&f.name) && !is_done(&f.name));
-        found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        found.sort_unstable_by(|a, b| a.name.split('/').cmp(b.name.split('/')));
         found.truncate(limit);
         Ok(found)
     }
@@ -107,7 +76,7 @@ impl Folder {
                     tracing::warn!("cannot list {}: {e}", path.display());
                 }
             } else if kind.is_file() {
-                let file = Found { name, path };
+                let file = Found { name, content: Content::File(path) };
                 if IMAGE_EXTENSIONS.contains(&file.extension().as_str()) {
                     found.push(file);
                 }
@@ -118,7 +87,8 @@ impl Folder {
 
     /// Takes note that a file could not be read or decoded, and decides what becomes of it.
     pub fn failed(&mut self, file: &Found, now: SystemTime) -> Failure {
-        let Ok(modified) = fs::metadata(&file.path).and_then(|m| m.modified()) else {
+        let Content::File(path) = &file.content else { return Failure::Skip };
+        let Ok(modified) = fs::metadata(path).and_then(|m| m.modified()) else {
             self.failures.remove(&file.name);
             return Failure::Gone;
         };
@@ -170,13 +140,14 @@ mod tests {
         fs::write(root.path().join("half.png"), b"half")?;
         let mut source = Folder::new(root.path());
         let file = source.scan(9, |_| false)?.remove(0);
-        let now = fs::metadata(&file.path)?.modified()?;
+        let path = root.path().join("half.png");
+        let now = fs::metadata(&path)?.modified()?;
         assert_eq!([(); 3].map(|()| source.failed(&file, now)), [Failure::Retry, Failure::Retry, Failure::Skip]);
         assert!(source.scan(9, |_| false)?.is_empty());
 
         let mut source = Folder::new(root.path());
         assert_eq!(source.failed(&file, now + SETTLED), Failure::Skip);
-        fs::remove_file(&file.path)?;
+        fs::remove_file(&path)?;
         assert_eq!(source.failed(&file, now), Failure::Gone);
         Ok(())
     }

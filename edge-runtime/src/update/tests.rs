@@ -65,8 +65,20 @@ impl Workstation {
         Ok(self.remote.put(&sync::channel("stable"), pointer)?)
     }
 
+    /// Takes over at once what was proven.
     fn check(&self, slots: &mut Slots) -> Result<Update> {
-        slots.check(&self.remote, Timestamp::UNIX_EPOCH)
+        self.check_at(slots, Timestamp::UNIX_EPOCH)
+    }
+
+    fn check_at(&self, slots: &mut Slots, now: Timestamp) -> Result<Update> {
+        match slots.check(&self.remote, now)? {
+            Update::Proven(proven) => {
+                let taken = slots.promote(proven, now)?;
+                slots.accept()?;
+                Ok(Update::Taken(taken))
+            }
+            other => Ok(other),
+        }
     }
 }
 
@@ -78,8 +90,8 @@ fn slots_in(state: &Path) -> Result<Vec<String>> {
 #[test]
 fn takes_newer_bundles_and_survives_a_restart_without_a_connection() -> TestResult {
     let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
-    assert!(slots.resume().is_none());
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
+    assert!(slots.resume(Timestamp::UNIX_EPOCH).is_none());
     assert!(matches!(workstation.check(&mut slots)?, Update::None));
     let first = workstation.publish(1, |_| {})?;
     assert!(matches!(workstation.check(&mut slots)?, Update::Taken(c) if c.digest() == first));
@@ -90,8 +102,8 @@ fn takes_newer_bundles_and_survives_a_restart_without_a_connection() -> TestResu
     let second = workstation.publish(2, |_| {})?;
     assert!(matches!(workstation.check(&mut slots)?, Update::None));
     workstation.point(second, 3)?;
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
-    assert_eq!(slots.resume().map(|c| c.digest()), Some(third));
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
+    assert_eq!(slots.resume(Timestamp::UNIX_EPOCH).map(|c| c.digest()), Some(third));
     assert!(matches!(workstation.check(&mut slots)?, Update::None));
     assert_eq!(slots_in(state.path())?, [third.to_string()]);
     Ok(())
@@ -100,7 +112,7 @@ fn takes_newer_bundles_and_survives_a_restart_without_a_connection() -> TestResu
 #[test]
 fn what_is_not_fit_to_serve_is_refused_once_and_the_old_one_stays() -> TestResult {
     let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
     let good = workstation.publish(1, |_| {})?;
     workstation.check(&mut slots)?;
 
@@ -111,7 +123,7 @@ fn what_is_not_fit_to_serve_is_refused_once_and_the_old_one_stays() -> TestResul
         "{refused:?}"
     );
     let much_later = Timestamp::from_second(1_000_000)?;
-    assert!(matches!(slots.check(&workstation.remote, much_later)?, Update::None), "not tried again");
+    assert!(matches!(workstation.check_at(&mut slots, much_later)?, Update::None), "not tried again");
 
     // A file of the same size with one other byte; a manifest of other bytes; a pointer that flatters.
     let tampered = workstation.publish(3, |_| {})?;
@@ -134,8 +146,8 @@ fn what_is_not_fit_to_serve_is_refused_once_and_the_old_one_stays() -> TestResul
     assert!(matches!(workstation.check(&mut slots)?, Update::Refused { why: Error::Sequence { .. }, .. }));
 
     assert_eq!(slots_in(state.path())?, [good.to_string()]);
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
-    assert_eq!(slots.resume().map(|c| c.digest()), Some(good));
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
+    assert_eq!(slots.resume(Timestamp::UNIX_EPOCH).map(|c| c.digest()), Some(good));
     Ok(())
 }
 
@@ -143,7 +155,7 @@ fn what_is_not_fit_to_serve_is_refused_once_and_the_old_one_stays() -> TestResul
 #[test]
 fn what_did_not_arrive_as_it_should_is_fetched_again_ever_more_rarely() -> TestResult {
     let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
     let bundle = workstation.publish(1, |_| {})?;
     let name = sync::bundle_file(bundle, GOLDEN);
     let whole = workstation.remote.get(&name, u64::MAX)?.unwrap_or_default();
@@ -151,16 +163,16 @@ fn what_did_not_arrive_as_it_should_is_fetched_again_ever_more_rarely() -> TestR
     // A minute, then twice as long each time, until it is an hour.
     let mut refusals = Vec::new();
     for minute in 0..300 {
-        if matches!(slots.check(&workstation.remote, Timestamp::from_second(60 * minute)?)?, Update::Refused { .. }) {
+        if matches!(workstation.check_at(&mut slots, Timestamp::from_second(60 * minute)?)?, Update::Refused { .. }) {
             refusals.push(minute);
         }
     }
     assert_eq!(refusals, [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]);
     // A clock that was put back to where it belongs does not make that longer.
-    assert!(matches!(slots.check(&workstation.remote, Timestamp::UNIX_EPOCH)?, Update::Refused { .. }));
+    assert!(matches!(workstation.check_at(&mut slots, Timestamp::UNIX_EPOCH)?, Update::Refused { .. }));
     workstation.remote.put(&name, whole)?;
-    assert!(matches!(slots.check(&workstation.remote, Timestamp::from_second(59)?)?, Update::None));
-    let update = slots.check(&workstation.remote, Timestamp::from_second(60 * 60)?)?;
+    assert!(matches!(workstation.check_at(&mut slots, Timestamp::from_second(59)?)?, Update::None));
+    let update = workstation.check_at(&mut slots, Timestamp::from_second(60 * 60)?)?;
     assert!(matches!(update, Update::Taken(c) if c.digest() == bundle));
     Ok(())
 }
@@ -168,15 +180,15 @@ fn what_did_not_arrive_as_it_should_is_fetched_again_ever_more_rarely() -> TestR
 #[test]
 fn an_incomplete_upload_is_tried_again_and_a_lost_bundle_fetched_again() -> TestResult {
     let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
     workstation.point(Digest::of(b"to come"), 1)?;
     assert!(matches!(workstation.check(&mut slots), Err(Error::Missing { .. })));
     let bundle = workstation.publish(1, |_| {})?;
     assert!(matches!(workstation.check(&mut slots)?, Update::Taken(_)));
 
     fs::remove_dir_all(state.path().join("bundles"))?;
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
-    assert!(slots.resume().is_none());
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
+    assert!(slots.resume(Timestamp::UNIX_EPOCH).is_none());
     assert!(matches!(workstation.check(&mut slots)?, Update::Taken(c) if c.digest() == bundle));
     Ok(())
 }
@@ -184,7 +196,7 @@ fn an_incomplete_upload_is_tried_again_and_a_lost_bundle_fetched_again() -> Test
 #[test]
 fn only_what_a_trusted_key_signed_and_what_is_for_this_device_is_taken() -> TestResult {
     let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
     let other_key = PrivateKey::from_secret([8; 32]).ok_or("no key")?;
     let mut refused = |text: &str| -> TestResult {
         match workstation.check(&mut slots)? {
@@ -221,7 +233,7 @@ fn only_what_a_trusted_key_signed_and_what_is_for_this_device_is_taken() -> Test
         let early = workstation.check(&mut slots);
         assert!(matches!(early, Err(Error::Models(models::Error::TooEarly { .. }))), "{early:?}");
     }
-    let update = slots.check(&workstation.remote, at(10).ok_or("no time")?)?;
+    let update = workstation.check_at(&mut slots, at(10).ok_or("no time")?)?;
     assert!(matches!(update, Update::Taken(c) if c.digest() == later));
     Ok(())
 }
@@ -229,7 +241,7 @@ fn only_what_a_trusted_key_signed_and_what_is_for_this_device_is_taken() -> Test
 #[test]
 fn a_device_goes_back_only_by_a_signed_order_and_only_once() -> TestResult {
     let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
     let first = workstation.publish(1, |_| {})?;
     workstation.check(&mut slots)?;
     let second = workstation.publish(2, |_| {})?;
@@ -254,8 +266,8 @@ fn a_device_goes_back_only_by_a_signed_order_and_only_once() -> TestResult {
     // old order has no power any more.
     workstation.point(second, 2)?;
     assert!(matches!(workstation.check(&mut slots)?, Update::None));
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
-    slots.resume();
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
+    slots.resume(Timestamp::UNIX_EPOCH);
     assert!(matches!(workstation.check(&mut slots)?, Update::None));
     workstation.publish(3, |_| {})?;
     assert!(matches!(workstation.check(&mut slots)?, Update::Taken(_)));
@@ -267,34 +279,82 @@ fn a_device_goes_back_only_by_a_signed_order_and_only_once() -> TestResult {
 #[test]
 fn a_bundle_that_took_the_device_down_is_not_tried_again() -> TestResult {
     let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
     let first = workstation.publish(1, |_| {})?;
     workstation.check(&mut slots)?;
     assert!(!state.path().join("trying.json").exists() && slots.fatal().is_none());
 
-    // What is on disk when the process has died once while it opened a bundle: it may have been a power cut.
-    let mark = |bundle, times| durable::write_json(&state.path().join("trying.json"), &Trying { bundle, times });
+    // What is on disk when the process has died while it opened a bundle: once may have been a power cut.
+    let mark = |bundle, sequence, times| {
+        durable::write_json(&state.path().join("trying.json"), &Trying { bundle, sequence, times })
+    };
+    let open = || Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH);
     let unlucky = workstation.publish(2, |_| {})?;
-    mark(unlucky, 1)?;
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
-    assert_eq!(slots.resume().map(|c| c.digest()), Some(first));
+    mark(unlucky, 2, CRASHES - 1)?;
+    let mut slots = open()?;
+    assert_eq!(slots.resume(Timestamp::UNIX_EPOCH).map(|c| c.digest()), Some(first));
     assert!(matches!(workstation.check(&mut slots)?, Update::Taken(c) if c.digest() == unlucky));
     // A mark that outlived a trial that went well says nothing.
-    mark(unlucky, 2)?;
-    assert!(Slots::open(state.path(), workstation.terms()?)?.fatal().is_none());
+    mark(unlucky, 2, CRASHES)?;
+    assert!(open()?.fatal().is_none());
 
-    // And when it has died twice.
+    // And when it has died too often: never again, whatever is tried between.
     let second = workstation.publish(3, |_| {})?;
-    mark(second, 2)?;
-    for _ in 0..2 {
-        let mut slots = Slots::open(state.path(), workstation.terms()?)?;
-        assert_eq!((slots.fatal(), slots.resume().map(|c| c.digest())), (Some(second), Some(unlucky)));
-        assert!(matches!(workstation.check(&mut slots)?, Update::None));
-    }
-    let mut slots = Slots::open(state.path(), workstation.terms()?)?;
-    slots.resume();
+    mark(second, 3, CRASHES)?;
+    let mut slots = open()?;
+    assert_eq!(slots.fatal().map(|(bundle, _)| bundle), Some(second));
+    assert_eq!(slots.resume(Timestamp::UNIX_EPOCH).map(|c| c.digest()), Some(unlucky));
+    assert!(matches!(workstation.check(&mut slots)?, Update::None));
+    assert_eq!(slots.last_refused().map(|(bundle, _)| bundle), Some(second));
     let third = workstation.publish(4, |_| {})?;
     assert!(matches!(workstation.check(&mut slots)?, Update::Taken(c) if c.digest() == third));
     assert!(!state.path().join("trying.json").exists());
+    workstation.point(second, 5)?;
+    assert!(matches!(workstation.check(&mut open()?)?, Update::None));
+    Ok(())
+}
+
+#[test]
+fn on_probation_the_bundle_before_stays_at_hand() -> TestResult {
+    let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
+    let now = Timestamp::UNIX_EPOCH;
+    let open = || Slots::open(state.path(), workstation.terms()?, now);
+    let mut slots = open()?;
+    let first = workstation.publish(1, |_| {})?;
+    workstation.check(&mut slots)?;
+    let second = workstation.publish(2, |_| {})?;
+    let begin = |slots: &mut Slots| match slots.check(&workstation.remote, now)? {
+        Update::Proven(proven) => Ok::<_, Box<dyn std::error::Error>>(slots.promote(proven, now)?.digest()),
+        other => Err(format!("{other:?} instead of a proven bundle").into()),
+    };
+    assert_eq!(begin(&mut slots)?, second);
+    assert_eq!(slots.before().map(|c| c.digest()), Some(first));
+    // A newer one waits until it is decided.
+    let third = workstation.publish(3, |_| {})?;
+    assert!(matches!(slots.check(&workstation.remote, now)?, Update::None));
+
+    // Restarts in good order are nothing; three times down is the end of it.
+    for _ in 0..5 {
+        slots.rest();
+        slots = open()?;
+        assert_eq!(slots.resume(now).map(|c| c.digest()), Some(second));
+    }
+    for _ in 1..CRASHES {
+        slots = open()?;
+        assert_eq!((slots.resume(now).map(|c| c.digest()), slots.fatal().is_none()), (Some(second), true));
+    }
+    slots = open()?;
+    assert_eq!(slots.resume(now).map(|c| c.digest()), Some(first));
+    assert_eq!(slots.fatal().map(|(bundle, _)| bundle), Some(second));
+    assert_eq!(slots_in(state.path())?, [first.to_string()]);
+
+    // What comes next is taken, and given up on what it shows.
+    assert_eq!(begin(&mut slots)?, third);
+    assert_eq!(slots.go_back("it sees cats alone", now)?.digest(), first);
+    assert!(matches!(slots.check(&workstation.remote, now)?, Update::None));
+    let mut slots = open()?;
+    assert_eq!(slots.resume(now).map(|c| c.digest()), Some(first));
+    workstation.point(third, 9)?;
+    assert!(matches!(slots.check(&workstation.remote, now)?, Update::None), "never again, whatever number it is given");
     Ok(())
 }

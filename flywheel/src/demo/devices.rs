@@ -13,6 +13,7 @@ use edge_runtime::{
     EdgeConfig,
     journal::Entry,
     sync::{Address, Remote},
+    update::trial::TrialConfig,
 };
 use models::{
     durable,
@@ -64,6 +65,8 @@ impl Fleet {
                 channel: project.config().store.channel.clone(),
                 trusted_keys: vec![std::path::absolute(trusted_key)?],
                 poll_seconds: 0.2,
+                // Between the waves there is nothing to see.
+                trial: TrialConfig { shadow_seconds: 1.0, ..TrialConfig::default() },
                 seal_after_seconds: 0.0,
                 audit_seed: Some(project.config().train.seed),
                 ..EdgeConfig::new(name, source, state, remote)

@@ -1,0 +1,274 @@
+//! The part of a device that sees: finds images, classifies them, keeps samples, journals.
+
+use std::{
+    mem,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::Receiver,
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use jiff::Timestamp;
+use models::{Dropped, Sample, SampleRecord};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::{
+    Pass, SHUTDOWN_POLL, generator,
+    shared::{Books, Glance, Named, Seen, Shared, Teller, Troubles},
+};
+use crate::{
+    Error, Result,
+    event::Event,
+    journal::Entry,
+    policy::{self, Candidate, Verdict},
+    source::{Arrival, Failure, Folder, Found, Origin},
+};
+
+/// Images classified before the device looks around again.
+const PASS_IMAGES: usize = 1024;
+/// Images each thread gets before their predictions are journaled.
+const IMAGES_PER_THREAD: usize = 4;
+
+pub(super) struct Eyes<'a> {
+    shared: &'a Shared,
+    teller: &'a Teller<'a>,
+    shutdown: &'a AtomicBool,
+    /// The folder that is looked at; images of every other kind arrive.
+    folder: Option<Folder>,
+    receiver: Receiver<Arrival>,
+    /// What has arrived and is not dealt with.
+    arrived: Vec<Arrival>,
+    rng: ChaCha8Rng,
+    troubles: Troubles,
+}
+
+impl<'a> Eyes<'a> {
+    pub(super) fn open(
+        shared: &'a Shared,
+        teller: &'a Teller<'a>,
+        shutdown: &'a AtomicBool,
+        receiver: Receiver<Arrival>,
+    ) -> Result<Self> {
+        let config = &shared.config;
+        let mut rng = generator(config.audit_seed, &config.device)?;
+        policy::seek(&mut rng, shared.books().journal.history());
+        let folder = match &config.source {
+            Origin::Folder(path) => Some(Folder::new(path)),
+            _ => None,
+        };
+        // What a crash has left of a camera's frames does not come again.
+        shared.is_caught_up.store(folder.is_none(), Ordering::Relaxed);
+        Ok(Self { shared, teller, shutdown, folder, receiver, arrived: Vec::new(), rng, troubles: Troubles::default() })
+    }
+
+    /// Deals with what has arrived and with what is new in the folder.
+    ///
+    /// # Errors
+    /// A folder that cannot be listed.
+    pub(super) fn pass(&mut self) -> Result<Pass> {
+        self.troubles.begin();
+        let (pass, mut frames) = self.receive();
+        if self.shared.models().serving.is_none() {
+            return Ok(if pass == Pass::Busy { pass } else { Pass::Waiting });
+        }
+        if let Some(folder) = &self.folder {
+            let books = self.shared.books();
+            let history = books.journal.history();
+            frames.extend(folder.scan(PASS_IMAGES, |name| history.has_source(name))?);
+        }
+        if !frames.is_empty() {
+            return Ok(self.classify(&frames).max(pass));
+        }
+        if pass == Pass::Idle {
+            self.shared.is_caught_up.store(true, Ordering::Relaxed);
+        }
+        Ok(pass)
+    }
+
+    /// Deals with what has arrived, and gives the frames, which are to be classified.
+    fn receive(&mut self) -> (Pass, Vec<Found>) {
+        self.arrived.extend(self.receiver.try_iter().take(PASS_IMAGES));
+        let mut pass = Pass::Idle;
+        let mut frames = Vec::new();
+        for arrival in mem::take(&mut self.arrived) {
+            match arrival {
+                Arrival::Frame(frame) => frames.push(frame),
+                Arrival::Posted(seen) => {
+                    self.record(*seen);
+                    pass = Pass::Busy;
+                }
+                Arrival::Lost(why) => self.tell_trouble(&why),
+            }
+        }
+        if pass == Pass::Busy {
+            self.flush();
+        }
+        (pass, frames)
+    }
+
+    /// Goes on until the device is told to stop, or `is_alone`.
+    pub(super) fn run(&mut self, is_alone: impl Fn() -> bool) -> Pass {
+        loop {
+            let pass = self.pass().unwrap_or_else(|e| {
+                self.tell_trouble(&e);
+                Pass::Waiting
+            });
+            if self.shutdown.load(Ordering::SeqCst) || is_alone() {
+                // Images that were answered meanwhile.
+                self.receive();
+                return pass;
+            }
+            if pass != Pass::Busy {
+                self.wait(self.shared.config.poll_seconds, &is_alone);
+            }
+        }
+    }
+
+    /// Waits for so many seconds, until something arrives, or until the device is to stop.
+    pub(super) fn wait(&mut self, seconds: f64, is_alone: impl Fn() -> bool) {
+        let end = Instant::now() + Duration::from_secs_f64(seconds);
+        while self.arrived.is_empty() && !self.shutdown.load(Ordering::SeqCst) && !is_alone() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            self.arrived.extend(self.receiver.recv_timeout(SHUTDOWN_POLL.min(left)));
+        }
+    }
+
+    fn classify(&mut self, found: &[Found]) -> Pass {
+        let mut pass = Pass::Waiting;
+        for chunk in found.chunks(rayon::current_num_threads() * IMAGES_PER_THREAD) {
+            let models = self.shared.models();
+            let Some(serving) = &models.serving else { break };
+            let look = |file: &Found| {
+                let image = Named { name: file.name.clone(), extension: file.extension(), bytes: file.read()? };
+                self.shared.look(&models, serving, image)
+            };
+            let seen: Vec<Result<Seen>> = chunk.par_iter().map(look).collect();
+            for (file, seen) in chunk.iter().zip(seen) {
+                match seen {
+                    Ok(seen) => {
+                        self.record(seen);
+                        self.folder.as_mut().into_iter().for_each(|folder| folder.done(file));
+                        pass = Pass::Busy;
+                    }
+                    Err(e) => self.failed(file, &e),
+                }
+            }
+            self.flush();
+            if self.shutdown.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        pass
+    }
+
+    fn flush(&mut self) {
+        let flushed = self.shared.books().journal.flush();
+        if let Err(e) = flushed {
+            self.tell_trouble(&e);
+        }
+    }
+
+    /// Decides whether the image is kept, keeps it, and journals the prediction.
+    fn record(&mut self, seen: Seen) {
+        let Seen { name, extension, bytes, image, pixels, look, prediction, by, .. } = seen;
+        let (classified, draw) = (Timestamp::now(), policy::draw(&mut self.rng));
+        let (class, confidence, size) = (prediction.class, prediction.confidence, bytes.len() as u64);
+        let candidate = Candidate { source: &name, image, bytes: size, look, prediction: &prediction, classified };
+        let views_agree = |views| by.classifier.views_agree(&pixels, class, views);
+        let (bundle, manifest) = (by.classifier.digest(), by.classifier.manifest());
+        let label = manifest.labels.name(class).to_owned();
+        let mut told = Vec::new();
+        let mut books = self.shared.books();
+        let verdict = by.policy.judge(&candidate, draw, books.journal.history(), &books.demand, views_agree);
+        // The journal holds: what a crash left of an image that was kept and not journaled, and is not kept this time, goes.
+        let is_stale = verdict.as_ref().is_err_and(|why| *why != Dropped::Duplicate);
+        let discarded = if is_stale { self.shared.store().discard(image) } else { Ok(()) };
+        let verdict = verdict.and_then(|reasons| {
+            let (device, source) = (self.shared.config.device.clone(), name.clone());
+            let record =
+                SampleRecord { image, extension, device, source, captured: classified, bundle, prediction, reasons };
+            self.keep(&mut books, Sample { record, image: bytes }, &mut told)
+        });
+        count(&mut books, &verdict);
+        let number = books.counters.classified;
+        let (dropped, is_kept) = (verdict.as_ref().err().copied(), verdict.is_ok());
+        let kept = verdict.unwrap_or_default();
+        books.journal.push(&Entry {
+            source: name.clone(),
+            image,
+            classified,
+            bundle,
+            sequence: manifest.sequence,
+            class,
+            label: label.clone(),
+            confidence,
+            kept: kept.clone(),
+            dropped,
+            look: is_kept.then_some(look),
+            bytes: is_kept.then_some(size),
+        });
+        drop(books);
+        if let Err(e) = discarded {
+            self.tell_trouble(&e);
+        }
+        let glance = Glance {
+            number,
+            at: classified,
+            source: name.clone(),
+            label: label.clone(),
+            confidence,
+            kept: kept.clone(),
+            dropped,
+            pixels,
+        };
+        self.shared.view().push(glance);
+        told.push(Event::Classified { source: name, label, confidence, kept, dropped });
+        told.iter().for_each(|event| self.teller.tell(event));
+    }
+
+    fn failed(&mut self, file: &Found, why: &Error) {
+        let failure = self.folder.as_mut().map_or(Failure::Skip, |folder| folder.failed(file, SystemTime::now()));
+        if failure == Failure::Skip {
+            self.shared.books().counters.unreadable += 1;
+            self.teller.tell(&Event::Unreadable { source: file.name.clone(), why: why.to_string() });
+        }
+    }
+
+    /// Why the sample was kept, or what the disk has against it.
+    fn keep(&self, books: &mut Books, sample: Sample, told: &mut Vec<Event>) -> Verdict {
+        let mut evicted = Vec::new();
+        let kept = self.shared.store().keep(&sample, &mut evicted);
+        books.counters.evicted += evicted.len() as u64;
+        told.extend(evicted.into_iter().map(|image| Event::Evicted { image }));
+        match kept {
+            Ok(true) => Ok(sample.record.reasons),
+            Ok(false) => Err(Dropped::StoreFull),
+            Err(e) => {
+                told.push(Event::NotKept { source: sample.record.source, why: e.to_string() });
+                Err(Dropped::Disk)
+            }
+        }
+    }
+
+    fn tell_trouble(&mut self, why: &Error) {
+        self.troubles.tell(&Event::Trouble { why: why.to_string() }, self.teller);
+    }
+}
+
+fn count(books: &mut Books, verdict: &Verdict) {
+    books.counters.classified += 1;
+    match verdict {
+        Ok(reasons) => {
+            books.counters.samples += 1;
+            for reason in reasons {
+                *books.counters.kept.entry(reason.kind()).or_default() += 1;
+            }
+        }
+        Err(why) => *books.counters.dropped.entry(*why).or_default() += 1,
+    }
+}
