@@ -1,5 +1,5 @@
 //! What other programs make of our files: ONNX's checker and ONNX Runtime of our models, OpenSSF Model Signing of our
-//! signatures, and the other way round; an RFC 9421 by others of our signed requests.
+//! signatures, and the other way round; an RFC 9421 by others of our signed requests; schemathesis of a device's answers.
 //!
 //! These need a Python with the packages of `tests/interop/requirements.txt`, named by `FLYWHEEL_PYTHON`; `.ci/run` installs
 //! it and runs them.
@@ -8,9 +8,20 @@ use std::{
     env, fs,
     path::Path,
     process::{Command, Output},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
 };
 
-use edge_runtime::{Engine, engine::Backend};
+use edge_runtime::{
+    EdgeConfig, Engine,
+    device::{self, Mode},
+    engine::Backend,
+    event::Event,
+};
 use exporter::{Batch, OnnxOptions, RangeMethod};
 use jiff::Timestamp;
 use models::{
@@ -168,4 +179,44 @@ fn others_verify_our_signed_requests() -> TestResult {
         assert!(!verify(method, url, body)?.status.success(), "{method} {url} {body}: this test shows nothing");
     }
     Ok(())
+}
+
+/// Thousands of requests that the OpenAPI document allows, and that it does not.
+#[test]
+#[ignore = "needs FLYWHEEL_PYTHON"]
+fn a_device_answers_as_its_openapi_document_says() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let key = PrivateKey::from_secret([7; 32]).ok_or("no key")?;
+    fs::write(folder.path().join("trusted.pem"), key.public().to_pem())?;
+    for name in ["remote", "source"] {
+        fs::create_dir(folder.path().join(name))?;
+    }
+    let config = EdgeConfig {
+        bundle: Some(takeover::bundle(folder.path(), 1, &key)?.folder().to_owned()),
+        listen: Some("127.0.0.1:0".parse()?),
+        collect_posted: true,
+        ..takeover::device_config(folder.path())
+    };
+    fs::write(folder.path().join("source/1.png"), noise(&takeover::preprocessing(), 1)[0].to_png()?)?;
+    let (stop, (sender, address)) = (AtomicBool::new(false), mpsc::channel());
+    thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            device::run(&config, Mode::Forever, &stop, &mut |event| {
+                if let Event::Listening { address } = event {
+                    let _ = sender.send(*address);
+                }
+            })
+        });
+        let asked = (|| {
+            let document = format!("http://{}/openapi.json", address.recv_timeout(Duration::from_secs(60))?);
+            let run =
+                ["-m", "schemathesis.cli", "run", &document, "--checks", "all", "--no-color", "--max-examples", "1000"];
+            let output = python(&run)?;
+            println!("{}", String::from_utf8_lossy(&output.stdout));
+            succeed(output)
+        })();
+        stop.store(true, Ordering::SeqCst);
+        let ended = running.join().map_err(|_| "the device panicked")?;
+        asked.and(ended.map(drop).map_err(Into::into))
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result,
     engine::Accelerator,
-    serve::ServeConfig,
     source::Origin,
     sync::{Address, SyncConfig},
     update::trial::TrialConfig,
@@ -79,9 +79,15 @@ pub struct EdgeConfig {
     /// When the remote is contacted, and how much is sent.
     #[serde(default)]
     pub sync: SyncConfig,
-    /// Who may ask the device over HTTP.
+    /// Address and port at which the device classifies over HTTP, says how it is, and shows a page, as `127.0.0.1:8080`. It asks
+    /// nobody who they are. None: it does not listen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub listen: Option<SocketAddr>,
+    /// Whether images that are posted there are journaled and kept like those of the source. Whoever can post then has a say in
+    /// what the next model learns.
     #[serde(default)]
-    pub serve: ServeConfig,
+    pub collect_posted: bool,
     /// What a new bundle has to show before it stays.
     #[serde(default)]
     pub trial: TrialConfig,
@@ -143,7 +149,8 @@ impl EdgeConfig {
             write_mebibytes_per_day: None,
             budget: Budget::default(),
             sync: SyncConfig::default(),
-            serve: ServeConfig::default(),
+            listen: None,
+            collect_posted: false,
             trial: TrialConfig::default(),
             audit_seed: None,
             bundle: None,

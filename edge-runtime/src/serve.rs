@@ -31,8 +31,6 @@ use axum::{
 use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
 use models::segment::MAX_IMAGE;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::{runtime, sync::Semaphore};
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
@@ -51,19 +49,6 @@ const SILENCE: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(60);
 /// Images that are classified, or wait for it, for each processor.
 const AT_ONCE: usize = 4;
-
-/// Who may ask the device over HTTP.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ServeConfig {
-    /// Address and port at which the device answers, as `127.0.0.1:8080`. It asks nobody who they are. None: it does not answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub listen: Option<SocketAddr>,
-    /// Whether images that are posted are journaled and kept like those of the source. Whoever can post then has a say in what
-    /// the next model learns.
-    pub collect: bool,
-}
 
 /// A server that runs; it stops when this is dropped.
 pub(crate) struct Server(Handle<SocketAddr>);
@@ -88,16 +73,15 @@ struct Serving {
 /// # Errors
 /// [`Error::Config`] for an address that cannot be used.
 pub(crate) fn start(device: &Arc<Shared>, posted: SyncSender<Arrival>) -> Result<Option<(Server, SocketAddr)>> {
-    let Some(listen) = device.config.serve.listen else { return Ok(None) };
-    let failed =
-        |e: std::io::Error| Error::Config { what: format!("serve.listen = \"{listen}\""), reason: e.to_string() };
+    let Some(listen) = device.config.listen else { return Ok(None) };
+    let failed = |e: std::io::Error| Error::Config { what: format!("listen = \"{listen}\""), reason: e.to_string() };
     let listener = TcpListener::bind(listen).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let serving = Serving {
         device: Arc::clone(device),
-        posted: device.config.serve.collect.then_some(posted),
+        posted: device.config.collect_posted.then_some(posted),
         places: Arc::new(Semaphore::new(AT_ONCE * rayon::current_num_threads())),
     };
     let handle = Handle::new();

@@ -12,6 +12,8 @@
 //! ```
 
 mod download;
+mod records;
+mod terms;
 pub mod trial;
 
 use std::{
@@ -23,19 +25,24 @@ use std::{
 
 use jiff::Timestamp;
 use models::{
-    Bundle, Digest, Manifest,
-    bundle::{Host, MANIFEST, SIGNATURE},
+    Bundle, Digest,
+    bundle::MANIFEST,
     durable,
     signing::{MAX_SIGNATURE, Message, RollbackOrder, TrustedKeys},
     sync::{self, ChannelPointer},
 };
-use semver::Version;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
-use self::download::{Broken, download, may_pass};
+use self::{
+    download::{Broken, download, may_pass},
+    records::{Current, Trying},
+};
+pub use self::{
+    records::{Probation, Refused},
+    terms::Terms,
+};
 use crate::{
-    Classifier, EdgeConfig, Error, Result,
-    engine::{Accelerator, Backend},
+    Classifier, Error, Result,
     sync::{Remote, pointer},
 };
 
@@ -58,73 +65,8 @@ pub struct Slots {
     broken: Option<Broken>,
 }
 
-/// On which terms a device takes bundles over, and what runs them.
-#[derive(Clone, Debug, Default)]
-pub struct Terms {
-    /// Whose signature a bundle needs; none: it needs no signature.
-    pub trusted: TrustedKeys,
-    /// The device's channel.
-    pub channel: String,
-    /// Its kind.
-    pub target: Option<String>,
-    /// The library of an ONNX Runtime to run them with; none: tract.
-    pub onnxruntime: Option<PathBuf>,
-    /// What that is to run them on.
-    pub accelerators: Vec<Accelerator>,
-}
-
-/// The content of `trying.json`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Trying {
-    bundle: Digest,
-    sequence: u64,
-    /// How often it was begun and not ended. Some may have been power cuts.
-    times: u32,
-}
-
 /// So often the device goes down with a bundle before it is the bundle's fault.
 const CRASHES: u32 = 3;
-
-/// The content of `current.json`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Current {
-    /// What serves.
-    bundle: Digest,
-    /// Its sequence number.
-    sequence: u64,
-    /// The highest sequence number that ever served here: without an order, only higher ones follow.
-    highest: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    probation: Option<Probation>,
-}
-
-/// What is known of a bundle that serves on probation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Probation {
-    /// What served before, and does again if this one does not do well.
-    pub before: ChannelPointer,
-    /// When it began.
-    pub since: Timestamp,
-    /// How often the device went down since.
-    crashes: u32,
-    /// Whether a device runs, or went down without saying so.
-    is_running: bool,
-}
-
-/// What did not do well on this device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Refused {
-    /// Its sequence number.
-    pub sequence: u64,
-    /// What spoke against it.
-    pub why: String,
-    /// When.
-    pub at: Timestamp,
-}
 
 /// A bundle that can be run here and computes what it should, and that may take over. Until that is decided, it counts if the
 /// device goes down.
@@ -159,57 +101,6 @@ pub enum Update {
         /// Why.
         why: Error,
     },
-}
-
-impl Terms {
-    /// Those of a configuration.
-    ///
-    /// # Errors
-    /// [`Error::Models`] for a file that holds no key, and for too many keys; [`Error::Config`] for an ONNX Runtime that is not
-    /// there.
-    pub fn of(config: &EdgeConfig) -> Result<Self> {
-        if let Some(library) = &config.onnxruntime
-            && !(cfg!(feature = "onnxruntime") && library.is_file())
-        {
-            let reason = "expected a library file, and a build with the feature \"onnxruntime\"".into();
-            return Err(Error::Config { what: format!("onnxruntime = {:?}", library.display()), reason });
-        }
-        if !config.accelerators.is_empty() && config.onnxruntime.is_none() {
-            let reason = "expected the ONNX Runtime that runs on them, in onnxruntime".into();
-            return Err(Error::Config { what: "accelerators".into(), reason });
-        }
-        Ok(Self {
-            trusted: TrustedKeys::read(&config.trusted_keys)?,
-            channel: config.channel.clone(),
-            target: config.target.clone(),
-            onnxruntime: config.onnxruntime.clone(),
-            accelerators: config.accelerators.clone(),
-        })
-    }
-
-    /// Proves that a trusted key has signed, if there are trusted keys, and that the bundle is for this device now.
-    fn admit(
-        &self,
-        what: &str,
-        manifest: &Manifest,
-        digest: Digest,
-        signature: Option<&[u8]>,
-        now: Timestamp,
-    ) -> Result<()> {
-        if !self.trusted.is_empty() {
-            let signature = signature.ok_or_else(|| models::Error::Unsigned { bundle: what.to_owned() })?;
-            manifest.verify(&format!("{what}/{SIGNATURE}"), digest, signature, &self.trusted)?;
-        }
-        let runtime = Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(models::bundle::OLDEST_RUNTIME);
-        let host = Host { channel: self.channel.clone(), target: self.target.clone(), runtime, now };
-        Ok(manifest.release.admits(&host)?)
-    }
-
-    fn backend(&self) -> Backend<'_> {
-        let accelerators = &self.accelerators;
-        let onnxruntime = |library| Backend::OnnxRuntime { library, accelerators };
-        self.onnxruntime.as_deref().map_or(Backend::Tract, onnxruntime)
-    }
 }
 
 impl Slots {
@@ -331,7 +222,7 @@ impl Slots {
         if !self.wants(&pointer, now, || Ok(None))? {
             return Ok(None);
         }
-        self.admit(&bundle, now)?;
+        self.terms.admit_stored(&bundle, now)?;
         durable::write_folder(&self.slot(pointer.bundle), |slot| {
             bundle.file_names().try_for_each(|name| {
                 let from = folder.join(name);
@@ -341,12 +232,6 @@ impl Slots {
         })?;
         let proven = self.prove(pointer)?;
         self.take(proven, None).map(Some)
-    }
-
-    /// As [`Terms::admit`], of a bundle on disk.
-    fn admit(&self, bundle: &Bundle, now: Timestamp) -> Result<()> {
-        let (signature, what) = (bundle.signature()?, bundle.folder().display().to_string());
-        self.terms.admit(&what, bundle.manifest(), bundle.digest(), signature.as_deref(), now)
     }
 
     /// Fetches and proves the bundle that the channel points to, if it is newer than all that served or a signed order allows it.
@@ -393,7 +278,7 @@ impl Slots {
         let slot = self.slot(pointer.bundle);
         let is_there = |bundle: &Bundle| {
             let is_promised = bundle.digest() == pointer.bundle && bundle.manifest().sequence == pointer.sequence;
-            is_promised && self.admit(bundle, now).is_ok()
+            is_promised && self.terms.admit_stored(bundle, now).is_ok()
         };
         if slot.exists() && Bundle::open(&slot).is_ok_and(|bundle| is_there(&bundle)) {
             return Ok(());

@@ -1,5 +1,6 @@
 use std::{
     io,
+    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -33,6 +34,7 @@ Examples:
   flywheel-edge run --config edge.toml
   flywheel-edge run --config edge.toml --once
   flywheel-edge run --device cam-1 --source images --state state --remote /mnt/share --trusted-key trusted.pem
+  flywheel-edge run --config edge.toml --source http://camera.local:8080/stream --listen 127.0.0.1:8080
 
 edge.toml:
   device = \"cam-1\"
@@ -41,6 +43,7 @@ edge.toml:
   remote = \"/mnt/share\"
   trusted_keys = [\"trusted.pem\"]
   poll_seconds = 2.0
+  listen = \"127.0.0.1:8080\"
   store_mebibytes = 512
   [budget]
   per_hour = 100")]
@@ -53,10 +56,18 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<String>,
-    /// Folder in which images appear
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder in which images appear, or a camera
+    #[arg(long, value_name = "FOLDER|URL|v4l2:FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<PathBuf>,
+    source: Option<String>,
+    /// Frames of a camera that are classified in a second, at most [default: 1]
+    #[arg(long, value_name = "FRAMES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frames_per_second: Option<f64>,
+    /// Address at which to classify over HTTP and show a page with how the device is [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<SocketAddr>,
     /// Folder of the device's own
     #[arg(long, value_name = "FOLDER")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -164,7 +164,7 @@ impl<'a> Courier<'a> {
                 Update::Taken(classifier) => {
                     // An order ends a probation.
                     self.before = None;
-                    self.note(classifier.digest(), Stage::Good, "at once".into());
+                    self.note(classifier.digest(), Stage::Good, "nothing served before it, or an order said so".into());
                     self.serve(classifier);
                 }
                 Update::Proven(proven) => self.try_out(proven),

@@ -82,8 +82,9 @@ pub(crate) struct Books {
 pub(crate) struct View {
     /// The last images, the latest last.
     pub(crate) recent: VecDeque<Glance>,
-    /// Images that were classified when the first of these came.
+    /// When the remote was last contacted without trouble.
     pub(crate) contact: Option<Timestamp>,
+    /// What was wrong the last time, if anything was.
     pub(crate) trouble: Option<String>,
     pub(crate) update: Option<UpdateStatus>,
 }
@@ -137,8 +138,8 @@ impl Shared {
             view: Mutex::default(),
             is_caught_up: AtomicBool::default(),
             skipped: Arc::default(),
-            // From a millisecond to eight seconds.
-            latency: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            // From a tenth of a millisecond to three seconds.
+            latency: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
         })
     }
 

@@ -23,7 +23,7 @@ fn with_device(
     let address = Address::Folder(place("remote"));
     let mut config =
         EdgeConfig { poll_seconds: 0.05, ..EdgeConfig::new("cam-1", place("images"), place("state"), address) };
-    config.serve.listen = Some("127.0.0.1:0".parse()?);
+    config.listen = Some("127.0.0.1:0".parse()?);
     change(&mut config);
     let stop = std::sync::atomic::AtomicBool::new(false);
     let (sender, events) = std::sync::mpsc::channel();
@@ -63,7 +63,7 @@ fn posted_images_are_answered_as_the_model_says_and_collected_if_that_is_wanted(
         })?;
         let change = |config: &mut EdgeConfig| {
             config.bundle = Some(folder.path().join("bundle"));
-            config.serve.collect = is_collecting;
+            config.collect_posted = is_collecting;
         };
         with_device(folder.path(), change, |url| {
             for case in fixture::cases() {

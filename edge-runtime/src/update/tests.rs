@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
 use models::{
-    bundle::{Disagreement, GOLDEN, Golden},
+    Manifest,
+    bundle::{Disagreement, GOLDEN, Golden, SIGNATURE},
     signing::PrivateKey,
 };
 use object_store::memory::InMemory;
+use semver::Version;
 
 use super::*;
 use crate::fixture::{self, TestResult};
