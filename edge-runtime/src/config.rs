@@ -69,6 +69,9 @@ pub struct EdgeConfig {
     /// for more useful ones; audit samples never do. A part as large as a segment stays free.
     #[serde(default = "store_mebibytes")]
     pub store_mebibytes: u64,
+    /// Mebibytes after which a new journal of predictions begins. The one before is kept.
+    #[serde(default = "journal_mebibytes")]
+    pub journal_mebibytes: u64,
     /// Mebibytes of samples written to disk in 24 hours, for the sake of flash memory: each is written as it is kept, and into
     /// its segment. Audit samples are kept all the same. None: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,6 +126,10 @@ fn seal_after_seconds() -> f64 {
     60.0
 }
 
+fn journal_mebibytes() -> u64 {
+    64
+}
+
 fn store_mebibytes() -> u64 {
     2048
 }
@@ -146,6 +153,7 @@ impl EdgeConfig {
             seal_after_mebibytes: seal_after_mebibytes(),
             seal_after_seconds: seal_after_seconds(),
             store_mebibytes: store_mebibytes(),
+            journal_mebibytes: journal_mebibytes(),
             write_mebibytes_per_day: None,
             budget: Budget::default(),
             sync: SyncConfig::default(),
@@ -193,6 +201,10 @@ impl EdgeConfig {
                 what,
                 format!("seal_after_samples is {samples}, seal_after_mebibytes {size}; {expected}"),
             ));
+        }
+        if !(1..=4096).contains(&config.journal_mebibytes) {
+            let found = config.journal_mebibytes;
+            return Err(wrong(what, format!("journal_mebibytes is {found}; expected 1 to 4096 mebibytes")));
         }
         if !(4..=1 << 24).contains(&config.store_mebibytes) {
             let found = config.store_mebibytes;
@@ -245,6 +257,7 @@ mod tests {
             (format!("{whole}poll_seconds = 0.0"), "poll_seconds"),
             (format!("{whole}seal_after_samples = 0"), "seal_after_samples"),
             (format!("{whole}store_mebibytes = 1"), "store_mebibytes"),
+            (format!("{whole}journal_mebibytes = 0"), "journal_mebibytes"),
             (format!("{whole}frames_per_second = 0.0"), "frames_per_second"),
             (format!("{whole}[trial]\nslowdown = 0.5"), "trial.slowdown"),
             (format!("{whole}[sync]\nhours = [9, 9]"), "sync.hours"),

@@ -2,12 +2,15 @@
 //!
 //! The journal is what a device knows of its past. From it follow the images that are done and the share of each
 //! class that is spent, and once true labels are known, the accuracy of every bundle on this device.
+//!
+//! A journal that has grown large becomes `predictions.1.jsonl`, in place of the one before it, and a new one begins. What its
+//! entries added up to is then in `history.json`.
 
 mod history;
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{BufRead, BufReader, Seek, SeekFrom, Write},
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +20,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::history::{History, stream};
 use crate::Result;
+
+/// No line is longer, in bytes.
+const MAX_LINE: u64 = 1 << 20;
 
 /// One image and what a bundle said of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +54,18 @@ pub struct Entry {
     /// Of a kept image: its size in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Whether it arrived, as from a camera, instead of being found in the folder, where it may be found again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub arrived: bool,
+}
+
+/// The content of `history.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Before {
+    history: History,
+    /// Of the last line that it holds: a journal that still ends with that line was about to be put away.
+    last_line: Digest,
 }
 
 /// The journal's file, open for appending.
@@ -60,20 +78,31 @@ pub struct Journal {
     /// Lines not yet on disk.
     pending: Vec<u8>,
     history: History,
+    /// Bytes after which a new file begins.
+    limit: u64,
 }
 
 impl Journal {
     /// Opens or creates the journal at `path`. A last line that a power cut tore is cut off; its image will be
-    /// classified again. A line that is no entry is passed over with a warning.
+    /// classified again. A line that is no entry is passed over with a warning. Beyond `limit` bytes a new file begins.
     ///
     /// # Errors
-    /// [`crate::Error::Models`] with the path if the file cannot be read or written.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// [`crate::Error::Models`] with the path if a file cannot be read or written.
+    pub fn open(path: &Path, limit: u64) -> Result<Self> {
+        let before = read_before(&history_path(path))?;
+        if let Some(before) = &before
+            && last_line(path)?.is_some_and(|line| Digest::of(&line) == before.last_line)
+        {
+            put_away(path)?;
+        }
+        Self::begin(path, before.map(|before| before.history).unwrap_or_default(), limit)
+    }
+
+    fn begin(path: &Path, mut history: History, limit: u64) -> Result<Self> {
         if !path.exists() {
             durable::write(path, b"")?;
         }
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(models::Error::io("open", path))?;
-        let mut history = History::default();
         let mut length = 0;
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
@@ -90,7 +119,7 @@ impl Journal {
             }
         }
         file.set_len(length).map_err(models::Error::io("cut the torn last line of", path))?;
-        Ok(Self { path: path.to_owned(), file, length, pending: Vec::new(), history })
+        Ok(Self { path: path.to_owned(), file, length, pending: Vec::new(), history, limit })
     }
 
     /// What the entries add up to, those not yet on disk included.
@@ -116,6 +145,16 @@ impl Journal {
         if !self.pending.is_empty() {
             self.append().map_err(models::Error::io("append to", &self.path))?;
         }
+        if self.length > self.limit { self.begin_anew() } else { Ok(()) }
+    }
+
+    /// Puts the file away. Wherever that is cut off, nothing is counted twice and nothing is forgotten.
+    fn begin_anew(&mut self) -> Result<()> {
+        let Some(line) = last_line(&self.path)? else { return Ok(()) };
+        let before = Before { history: self.history.clone(), last_line: Digest::of(&line) };
+        durable::write_json(&history_path(&self.path), &before)?;
+        put_away(&self.path)?;
+        *self = Self::begin(&self.path, before.history, self.limit)?;
         Ok(())
     }
 
@@ -131,10 +170,48 @@ impl Journal {
     }
 }
 
+fn history_path(path: &Path) -> PathBuf {
+    path.with_file_name("history.json")
+}
+
+fn put_away(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    durable::rename(path, &path.with_extension("1.jsonl"))?;
+    Ok(durable::sync_folder(folder)?)
+}
+
+fn read_before(path: &Path) -> Result<Option<Before>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(models::Error::io("read", path)(e).into()),
+    };
+    // A damaged disk must not keep a device from starting: it then classifies again what is in its folder.
+    let told = |e: &serde_json::Error| tracing::error!("{} is not readable, and so forgotten: {e}", path.display());
+    Ok(serde_json::from_slice(&bytes).inspect_err(told).ok())
+}
+
+/// The last whole line of a file, if there are a file and a line.
+fn last_line(path: &Path) -> Result<Option<Vec<u8>>> {
+    let read = || -> io::Result<Option<Vec<u8>>> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MAX_LINE)))?;
+        let mut end = Vec::new();
+        file.read_to_end(&mut end)?;
+        let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let lines = &end[..whole];
+        Ok(lines.split_inclusive(|byte| *byte == b'\n').next_back().map(ToOwned::to_owned))
+    };
+    Ok(read().map_err(models::Error::io("read", path))?)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use models::ReasonKind;
 
     use super::*;
@@ -154,6 +231,7 @@ mod tests {
             dropped: None,
             look: None,
             bytes: Some(100),
+            arrived: false,
         }
     }
 
@@ -161,7 +239,7 @@ mod tests {
     fn a_torn_last_line_is_cut_off_wherever_it_tore() -> TestResult {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("predictions.jsonl");
-        let mut journal = Journal::open(&path)?;
+        let mut journal = Journal::open(&path, 1 << 20)?;
         journal.push(&entry(1));
         journal.flush()?;
         let first = fs::read(&path)?;
@@ -171,7 +249,7 @@ mod tests {
 
         for torn in first.len()..both.len() {
             fs::write(&path, &both[..torn])?;
-            let mut journal = Journal::open(&path)?;
+            let mut journal = Journal::open(&path, 1 << 20)?;
             assert_eq!((fs::read(&path)?, journal.history().entries()), (first.clone(), 1), "torn at byte {torn}");
             assert!(journal.history().has_source("1.png") && !journal.history().has_source("2.png"));
             assert_eq!(journal.history().kept_for(Digest::of(b"bundle"), ReasonKind::Confident, 2), 1);
@@ -183,10 +261,40 @@ mod tests {
     }
 
     #[test]
+    fn a_large_journal_is_put_away_and_remembered_wherever_that_is_cut_off() -> TestResult {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("predictions.jsonl");
+        let put_away = folder.path().join("predictions.1.jsonl");
+        let mut whole = Journal::open(&folder.path().join("whole.jsonl"), 1 << 20)?;
+        let mut journal = Journal::open(&path, 2000)?;
+        let mut last = fs::read(&path)?;
+        for number in 0..40 {
+            let entry = Entry { arrived: number % 2 == 0, ..entry(number) };
+            whole.push(&entry);
+            journal.push(&entry);
+            journal.flush()?;
+            assert_eq!(journal.history(), whole.history(), "after {number}");
+            let now = fs::read(&path)?;
+            if now.is_empty() {
+                // The power went after the sum was written, before the file was put away.
+                last = fs::read(&put_away)?;
+                fs::rename(&put_away, &path)?;
+            }
+            journal = Journal::open(&path, 2000)?;
+            assert_eq!(journal.history(), whole.history(), "after {number}, opened again");
+        }
+        assert!(!last.is_empty(), "it was put away");
+        assert!(fs::metadata(&path)?.len() + fs::metadata(&put_away)?.len() < 5000);
+        assert!(journal.history().has_source("1.png") && !journal.history().has_source("2.png"));
+        assert!(journal.history().has_image(Digest::of(&[2])));
+        Ok(())
+    }
+
+    #[test]
     fn what_could_not_be_written_is_written_later_and_once() -> TestResult {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("predictions.jsonl");
-        let mut journal = Journal::open(&path)?;
+        let mut journal = Journal::open(&path, 1 << 20)?;
         let writable = std::mem::replace(&mut journal.file, File::open(&path)?);
         journal.push(&entry(1));
         let said = journal.flush().err().map(|e| e.to_string()).unwrap_or_default();

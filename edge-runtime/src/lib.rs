@@ -40,7 +40,8 @@
 //! trying.json            the bundle that is being tried, or with which the device went down
 //! refused.json           bundles that did not do well here
 //! bundles/DIGEST/        its files
-//! predictions.jsonl      the journal
+//! predictions.jsonl      the journal; predictions.1.jsonl the one before
+//! history.json           what the journals before add up to
 //! hub/                   the device's key, and as whom a hub knows it
 //! sent.json              what was sent in the last day, if that has a limit
 //! store/open/            kept samples, not yet sealed

@@ -23,7 +23,7 @@ use crate::{
     event::Event,
     journal::Entry,
     policy::{self, Candidate, Verdict},
-    source::{Arrival, Failure, Folder, Found, Origin},
+    source::{Arrival, Content, Failure, Folder, Found, Origin},
 };
 
 /// Images classified before the device looks around again.
@@ -144,7 +144,9 @@ impl<'a> Eyes<'a> {
             let models = self.shared.models();
             let Some(serving) = &models.serving else { break };
             let look = |file: &Found| {
-                let image = Named { name: file.name.clone(), extension: file.extension(), bytes: file.read()? };
+                let arrived = matches!(file.content, Content::Bytes(_));
+                let image =
+                    Named { name: file.name.clone(), arrived, extension: file.extension(), bytes: file.read()? };
                 self.shared.look(&models, serving, image)
             };
             let seen: Vec<Result<Seen>> = chunk.par_iter().map(look).collect();
@@ -175,7 +177,7 @@ impl<'a> Eyes<'a> {
 
     /// Decides whether the image is kept, keeps it, and journals the prediction.
     fn record(&mut self, seen: Seen) {
-        let Seen { name, extension, bytes, image, pixels, look, prediction, by, .. } = seen;
+        let Seen { name, extension, bytes, image, pixels, look, prediction, arrived, by, .. } = seen;
         let (classified, draw) = (Timestamp::now(), policy::draw(&mut self.rng));
         let (class, confidence, size) = (prediction.class, prediction.confidence, bytes.len() as u64);
         let candidate = Candidate { source: &name, image, bytes: size, look, prediction: &prediction, classified };
@@ -211,6 +213,7 @@ impl<'a> Eyes<'a> {
             dropped,
             look: is_kept.then_some(look),
             bytes: is_kept.then_some(size),
+            arrived,
         });
         drop(books);
         if let Err(e) = discarded {

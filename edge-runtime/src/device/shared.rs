@@ -115,6 +115,8 @@ pub(crate) struct Seen {
     pub(crate) look: PerceptualHash,
     pub(crate) prediction: Prediction,
     pub(crate) milliseconds: f64,
+    /// Whether it arrived, instead of being found in a folder.
+    pub(crate) arrived: bool,
     /// By whom.
     pub(crate) by: Arc<Serving>,
 }
@@ -122,7 +124,7 @@ pub(crate) struct Seen {
 impl Shared {
     /// Opens the device's journal and store.
     pub(super) fn open(config: &EdgeConfig) -> Result<Self> {
-        let journal = Journal::open(&config.state.join("predictions.jsonl"))?;
+        let journal = Journal::open(&config.state.join("predictions.jsonl"), config.journal_mebibytes << 20)?;
         let limits = Limits {
             samples: config.seal_after_samples,
             segment_bytes: config.seal_after_mebibytes << 20,
@@ -175,7 +177,7 @@ impl Shared {
     /// # Errors
     /// As [`Classifier::classify`].
     pub(crate) fn look(&self, models: &Models, serving: &Arc<Serving>, image: Named) -> Result<Seen> {
-        let Named { name, extension, bytes } = image;
+        let Named { name, arrived, extension, bytes } = image;
         let preprocessing = &serving.classifier.manifest().preprocessing;
         let pixels = preprocessing.pixels(&name, &bytes)?;
         let (prediction, milliseconds) = timed(|| serving.classifier.predict(&name, &pixels))?;
@@ -192,7 +194,7 @@ impl Shared {
         }
         let (image, look) = (Digest::of(&bytes), PerceptualHash::of(&pixels));
         let (pixels, by) = (Arc::new(pixels), Arc::clone(serving));
-        Ok(Seen { name, extension, bytes, image, pixels, look, prediction, milliseconds, by })
+        Ok(Seen { name, extension, bytes, image, pixels, look, prediction, milliseconds, arrived, by })
     }
 }
 
@@ -200,6 +202,7 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Named {
     pub(crate) name: String,
+    pub(crate) arrived: bool,
     pub(crate) extension: String,
     pub(crate) bytes: Vec<u8>,
 }

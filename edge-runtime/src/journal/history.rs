@@ -5,21 +5,30 @@ use models::{
     Digest, PerceptualHash, Reason, ReasonKind,
     collection::{Agreement, NearDuplicates},
 };
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::Entry;
 
 /// How long the times and sizes of kept samples are remembered.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// What the entries of a journal add up to. Grows by about 150 bytes an image.
-#[derive(Debug, Default)]
+/// So many of the last images that arrived are known again.
+const ARRIVED: usize = 4096;
+
+/// What the entries of a journal add up to. Grows by about 150 bytes for an image of a folder, and not for one that arrived.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct History {
     entries: u64,
     sources: HashSet<String>,
     images: HashSet<Digest>,
+    /// The last images that arrived, the latest last.
+    arrived: VecDeque<Digest>,
     /// Samples of a bundle by reason and class.
+    #[serde(with = "pairs")]
     kept: HashMap<(Digest, ReasonKind, usize), u32>,
     /// Samples kept for a request of the workstation, by its time and class.
+    #[serde(with = "pairs")]
     wanted: HashMap<(Timestamp, usize), u32>,
     /// Classes of the last images of each stream, the latest last.
     streams: HashMap<String, VecDeque<usize>>,
@@ -42,7 +51,7 @@ impl History {
 
     /// Whether these bytes were classified, under any name.
     pub fn has_image(&self, image: Digest) -> bool {
-        self.images.contains(&image)
+        self.images.contains(&image) || self.arrived.contains(&image)
     }
 
     /// How many samples of a predicted class were kept by a bundle for a reason.
@@ -77,8 +86,15 @@ impl History {
     /// Takes an entry in.
     pub fn add(&mut self, entry: &Entry) {
         self.entries += 1;
-        self.sources.insert(entry.source.clone());
-        self.images.insert(entry.image);
+        if entry.arrived {
+            self.arrived.push_back(entry.image);
+            if self.arrived.len() > ARRIVED {
+                self.arrived.pop_front();
+            }
+        } else {
+            self.sources.insert(entry.source.clone());
+            self.images.insert(entry.image);
+        }
         let stream = self.streams.entry(stream(&entry.source).to_owned()).or_default();
         stream.push_back(entry.class);
         if stream.len() > Agreement::MAX_FRAMES {
@@ -102,6 +118,28 @@ impl History {
         while self.recent.front().is_some_and(|(at, _)| entry.classified.duration_since(*at).abs() > DAY) {
             self.recent.pop_front();
         }
+    }
+}
+
+/// Maps whose keys are no text, as lists of pairs.
+mod pairs {
+    use std::hash::Hash;
+
+    use serde::{Deserializer, Serializer};
+
+    use super::*;
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &HashMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K: DeserializeOwned + Eq + Hash, V: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<HashMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
     }
 }
 

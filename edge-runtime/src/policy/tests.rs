@@ -81,6 +81,7 @@ impl Device {
             confidence,
             kept: verdict.clone().unwrap_or_default(),
             dropped: verdict.as_ref().err().copied(),
+            arrived: false,
             look: verdict.as_ref().ok().map(|_| candidate.look),
             bytes: verdict.as_ref().ok().map(|_| candidate.bytes),
         });

@@ -59,7 +59,7 @@ fn answer(serving: &Serving, bytes: &Bytes) -> Result<Json<Classified>, Refusal>
         _ => return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected the bytes of a JPEG or PNG file")),
     };
     let name = format!("posted/{}.{extension}", Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ"));
-    let image = Named { name, extension: extension.to_owned(), bytes: bytes.to_vec() };
+    let image = Named { name, arrived: true, extension: extension.to_owned(), bytes: bytes.to_vec() };
     let seen = serving.device.look(&models, by, image).map_err(|e| Refusal::new(status(&e), e.to_string()))?;
     let answer = Classified::new(&seen);
     if let Some(posted) = &serving.posted {
