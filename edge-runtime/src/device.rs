@@ -74,31 +74,63 @@ pub fn run(
     }
     durable::create_folders(&config.state)?;
     let _lock = lock(config)?;
-    durable::write_json(&config.state.join("config.json"), config)?;
+    // It may hold a camera's password.
+    let resolved = serde_json::to_vec_pretty(config).unwrap_or_default();
+    durable::write_secret(&config.state.join("config.json"), &resolved)?;
     let teller = Teller::new(progress);
     let shared = Arc::new(Shared::open(config)?);
     let mut courier = Courier::open(&shared, &teller, shutdown)?;
-    let arrivals = Arrivals::new(Arc::clone(&shared.skipped));
-    source::watch(&config.source, config.frames_per_second, &arrivals)?;
-    let server = serve::start(&shared, arrivals.sender)?;
-    if let Some((_, address)) = &server {
-        teller.tell(&Event::Listening { address: *address });
-    }
-    let mut eyes = Eyes::open(&shared, &teller, shutdown, arrivals.receiver)?;
-    let pass = match mode {
-        Mode::Once => once(&mut courier, &mut eyes, &shared, shutdown)?,
-        Mode::Forever => thread::scope(|scope| {
-            let contact = scope.spawn(|| courier.run());
-            eyes.run(|| contact.is_finished())
-        }),
-    };
-    drop(server);
+    let ended = see(mode, shutdown, &shared, &teller, &mut courier);
+    // However it ended: no bundle took the device down.
+    courier.rest();
+    let pass = ended?;
     // With `Once`, the last pass has synced.
     let is_wanted = if mode == Mode::Once { pass != Pass::Idle } else { courier.is_up() };
     courier.stop(is_wanted);
     let summary = Summary { counters: shared.books().counters.clone(), backlog: shared.store().sealed()?.len() };
     teller.tell(&Event::Stopped { counters: summary.counters.clone(), backlog: summary.backlog });
     Ok(summary)
+}
+
+/// Sees, answers over HTTP, and is in touch with the remote, until it is over. How the last pass went.
+fn see<'a>(
+    mode: Mode,
+    shutdown: &'a AtomicBool,
+    shared: &'a Arc<Shared>,
+    teller: &'a Teller<'a>,
+    courier: &mut Courier<'a>,
+) -> Result<Pass> {
+    let config = &shared.config;
+    let arrivals = Arrivals::new(Arc::clone(&shared.skipped));
+    source::watch(&config.source, config.frames_per_second, &arrivals)?;
+    let server = serve::start(shared, arrivals.sender)?;
+    if let Some((_, address)) = &server {
+        teller.tell(&Event::Listening { address: *address });
+    }
+    let mut eyes = Eyes::open(shared, teller, shutdown, arrivals.receiver)?;
+    let pass = match mode {
+        Mode::Once => once(courier, &mut eyes, shared, shutdown)?,
+        Mode::Forever => thread::scope(|scope| {
+            let contact = scope.spawn(|| courier.run());
+            let _guard = StopOnPanic(shutdown);
+            eyes.run(|| contact.is_finished())
+        }),
+    };
+    drop(server);
+    // Images that were answered meanwhile.
+    eyes.receive();
+    Ok(pass)
+}
+
+/// Lets the other thread end when this one panics.
+struct StopOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 /// Passes over the folder, in touch with the remote before and after each, until nothing is new. How the last pass went.

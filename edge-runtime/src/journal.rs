@@ -9,8 +9,9 @@
 mod history;
 
 use std::{
+    borrow::Cow,
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -20,9 +21,6 @@ use serde::{Deserialize, Serialize};
 
 pub use self::history::{History, stream};
 use crate::Result;
-
-/// No line is longer, in bytes.
-const MAX_LINE: u64 = 1 << 20;
 
 /// One image and what a bundle said of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,9 +60,9 @@ pub struct Entry {
 /// The content of `history.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Before {
-    history: History,
-    /// Of the last line that it holds: a journal that still ends with that line was about to be put away.
+struct Before<'a> {
+    history: Cow<'a, History>,
+    /// Of the last line that it holds: a journal in which it stands was about to be put away.
     last_line: Digest,
 }
 
@@ -72,9 +70,12 @@ struct Before {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    /// None after the one before was put away, until there is something to write.
+    file: Option<File>,
     /// Bytes of the file that are whole lines.
     length: u64,
+    /// Of the last of these.
+    last_line: Option<Digest>,
     /// Lines not yet on disk.
     pending: Vec<u8>,
     history: History,
@@ -90,20 +91,9 @@ impl Journal {
     /// [`crate::Error::Models`] with the path if a file cannot be read or written.
     pub fn open(path: &Path, limit: u64) -> Result<Self> {
         let before = read_before(&history_path(path))?;
-        if let Some(before) = &before
-            && last_line(path)?.is_some_and(|line| Digest::of(&line) == before.last_line)
-        {
-            put_away(path)?;
-        }
-        Self::begin(path, before.map(|before| before.history).unwrap_or_default(), limit)
-    }
-
-    fn begin(path: &Path, mut history: History, limit: u64) -> Result<Self> {
-        if !path.exists() {
-            durable::write(path, b"")?;
-        }
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(models::Error::io("open", path))?;
-        let mut length = 0;
+        let mut history = before.as_ref().map(|before| before.history.clone().into_owned()).unwrap_or_default();
+        let file = open(path)?;
+        let (mut length, mut last_line) = (0, None);
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
         loop {
@@ -117,9 +107,15 @@ impl Journal {
                 Ok(entry) => history.add(&entry),
                 Err(e) => tracing::warn!("{}: passing over a line that is no prediction: {e}", path.display()),
             }
+            let digest = Digest::of(&line);
+            if let Some(before) = before.as_ref().filter(|before| before.last_line == digest) {
+                // The file was about to be put away: so far it is counted.
+                history = before.history.clone().into_owned();
+            }
+            last_line = Some(digest);
         }
         file.set_len(length).map_err(models::Error::io("cut the torn last line of", path))?;
-        Ok(Self { path: path.to_owned(), file, length, pending: Vec::new(), history, limit })
+        Ok(Self { path: path.to_owned(), file: Some(file), length, last_line, pending: Vec::new(), history, limit })
     }
 
     /// What the entries add up to, those not yet on disk included.
@@ -143,6 +139,9 @@ impl Journal {
     /// them again.
     pub fn flush(&mut self) -> Result<()> {
         if !self.pending.is_empty() {
+            if self.file.is_none() {
+                self.file = Some(open(&self.path)?);
+            }
             self.append().map_err(models::Error::io("append to", &self.path))?;
         }
         if self.length > self.limit { self.begin_anew() } else { Ok(()) }
@@ -150,21 +149,23 @@ impl Journal {
 
     /// Puts the file away. Wherever that is cut off, nothing is counted twice and nothing is forgotten.
     fn begin_anew(&mut self) -> Result<()> {
-        let Some(line) = last_line(&self.path)? else { return Ok(()) };
-        let before = Before { history: self.history.clone(), last_line: Digest::of(&line) };
+        let Some(last_line) = self.last_line else { return Ok(()) };
+        let before = Before { history: Cow::Borrowed(&self.history), last_line };
         durable::write_json(&history_path(&self.path), &before)?;
-        put_away(&self.path)?;
-        *self = Self::begin(&self.path, before.history, self.limit)?;
-        Ok(())
+        durable::rename(&self.path, &put_away_path(&self.path))?;
+        (self.file, self.length, self.last_line) = (None, 0, None);
+        Ok(durable::sync_folder(self.path.parent().unwrap_or(Path::new(".")))?)
     }
 
-    fn append(&mut self) -> std::io::Result<()> {
+    fn append(&mut self) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
         // An earlier append may have stopped in the middle of a line.
-        self.file.set_len(self.length)?;
-        self.file.seek(SeekFrom::Start(self.length))?;
-        self.file.write_all(&self.pending)?;
-        self.file.sync_data()?;
+        file.set_len(self.length)?;
+        file.seek(SeekFrom::Start(self.length))?;
+        file.write_all(&self.pending)?;
+        file.sync_data()?;
         self.length += self.pending.len() as u64;
+        self.last_line = self.pending.split_inclusive(|byte| *byte == b'\n').next_back().map(Digest::of);
         self.pending.clear();
         Ok(())
     }
@@ -174,13 +175,18 @@ fn history_path(path: &Path) -> PathBuf {
     path.with_file_name("history.json")
 }
 
-fn put_away(path: &Path) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    durable::rename(path, &path.with_extension("1.jsonl"))?;
-    Ok(durable::sync_folder(folder)?)
+fn put_away_path(path: &Path) -> PathBuf {
+    path.with_extension("1.jsonl")
 }
 
-fn read_before(path: &Path) -> Result<Option<Before>> {
+fn open(path: &Path) -> Result<File> {
+    if !path.exists() {
+        durable::write(path, b"")?;
+    }
+    Ok(OpenOptions::new().read(true).write(true).open(path).map_err(models::Error::io("open", path))?)
+}
+
+fn read_before(path: &Path) -> Result<Option<Before<'static>>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -189,25 +195,6 @@ fn read_before(path: &Path) -> Result<Option<Before>> {
     // A damaged disk must not keep a device from starting: it then classifies again what is in its folder.
     let told = |e: &serde_json::Error| tracing::error!("{} is not readable, and so forgotten: {e}", path.display());
     Ok(serde_json::from_slice(&bytes).inspect_err(told).ok())
-}
-
-/// The last whole line of a file, if there are a file and a line.
-fn last_line(path: &Path) -> Result<Option<Vec<u8>>> {
-    let read = || -> io::Result<Option<Vec<u8>>> {
-        let mut file = match File::open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(MAX_LINE)))?;
-        let mut end = Vec::new();
-        file.read_to_end(&mut end)?;
-        let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let lines = &end[..whole];
-        Ok(lines.split_inclusive(|byte| *byte == b'\n').next_back().map(ToOwned::to_owned))
-    };
-    Ok(read().map_err(models::Error::io("read", path))?)
 }
 
 #[cfg(test)]
@@ -267,23 +254,24 @@ mod tests {
         let put_away = folder.path().join("predictions.1.jsonl");
         let mut whole = Journal::open(&folder.path().join("whole.jsonl"), 1 << 20)?;
         let mut journal = Journal::open(&path, 2000)?;
-        let mut last = fs::read(&path)?;
+        let mut times = 0;
         for number in 0..40 {
             let entry = Entry { arrived: number % 2 == 0, ..entry(number) };
             whole.push(&entry);
             journal.push(&entry);
             journal.flush()?;
             assert_eq!(journal.history(), whole.history(), "after {number}");
-            let now = fs::read(&path)?;
-            if now.is_empty() {
-                // The power went after the sum was written, before the file was put away.
-                last = fs::read(&put_away)?;
-                fs::rename(&put_away, &path)?;
+            if !path.exists() {
+                times += 1;
+                if times % 2 == 1 {
+                    // The power went after the sum was written, before the file was put away.
+                    fs::rename(&put_away, &path)?;
+                }
             }
             journal = Journal::open(&path, 2000)?;
             assert_eq!(journal.history(), whole.history(), "after {number}, opened again");
         }
-        assert!(!last.is_empty(), "it was put away");
+        assert!(times > 1, "it was put away");
         assert!(fs::metadata(&path)?.len() + fs::metadata(&put_away)?.len() < 5000);
         assert!(journal.history().has_source("1.png") && !journal.history().has_source("2.png"));
         assert!(journal.history().has_image(Digest::of(&[2])));
@@ -295,7 +283,7 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("predictions.jsonl");
         let mut journal = Journal::open(&path, 1 << 20)?;
-        let writable = std::mem::replace(&mut journal.file, File::open(&path)?);
+        let writable = journal.file.replace(File::open(&path)?);
         journal.push(&entry(1));
         let said = journal.flush().err().map(|e| e.to_string()).unwrap_or_default();
         assert!(said.contains("predictions.jsonl"), "{said}");

@@ -47,8 +47,8 @@ use answers::Refusal;
 const SILENCE: Duration = Duration::from_secs(15);
 /// No request takes longer.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Images that are classified, or wait for it, for each processor.
-const AT_ONCE: usize = 4;
+/// Images in memory at once, for each processor.
+const AT_ONCE: usize = 2;
 
 /// A server that runs; it stops when this is dropped.
 pub(crate) struct Server(Handle<SocketAddr>);

@@ -205,6 +205,11 @@ impl Store {
         self.open.bytes() + self.segment_bytes
     }
 
+    /// The images of samples kept and not yet sealed.
+    pub fn images(&self) -> impl Iterator<Item = Digest> {
+        self.open.images()
+    }
+
     /// Samples kept and not yet sealed.
     pub fn open_samples(&self) -> usize {
         self.open.len()

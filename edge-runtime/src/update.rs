@@ -186,7 +186,12 @@ impl Slots {
                 tracing::warn!("{e}");
             }
         }
-        let classifier = self.reopen(current.bundle)?;
+        let classifier = self.reopen(current.bundle).or_else(|| {
+            current.probation?;
+            self.go_back("it does not open any more", now)
+                .inspect_err(|e| tracing::warn!("cannot go back to the bundle before: {e}"))
+                .ok()
+        })?;
         self.is_serving = true;
         Some(classifier)
     }
@@ -338,6 +343,11 @@ impl Slots {
         Ok(Proven { classifier: opened?, pointer })
     }
 
+    /// Does without a bundle that was proven, of which nothing bad is known.
+    pub fn give_up(&self) {
+        self.unmark();
+    }
+
     /// What serves must not be dropped for a mark that cannot be taken away.
     fn unmark(&self) {
         if self.trying_path.exists()
@@ -383,7 +393,8 @@ impl Slots {
     /// [`Error::Models`] with the path.
     pub fn refuse(&mut self, pointer: &ChannelPointer, why: &str, now: Timestamp) -> Result<()> {
         let refused = Refused { sequence: pointer.sequence, why: why.to_owned(), at: now };
-        self.refused.insert(pointer.bundle, refused);
+        // If the power went while it was refused, the first reason holds.
+        self.refused.entry(pointer.bundle).or_insert(refused);
         durable::write_json(&self.refused_path, &self.refused)?;
         self.unmark();
         if let Some(current) = self.current {

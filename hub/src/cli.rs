@@ -2,6 +2,7 @@
 
 mod backup;
 mod clients;
+mod devices;
 mod log;
 mod serve;
 mod token;
@@ -41,6 +42,8 @@ enum Command {
     Token(token::TokenArgs),
     /// Show who was enrolled
     Clients(clients::ClientsArgs),
+    /// Show how the devices are, and how they do with the last bundle
+    Devices(devices::DevicesArgs),
     /// Take a key all its rights, at once
     Revoke(clients::RevokeArgs),
     /// Delete every sample that a device has sent
@@ -98,6 +101,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Serve(args) => serve::run(args).await,
             Command::Token(args) => token::run(args).await,
             Command::Clients(args) => clients::run(args).await,
+            Command::Devices(args) => devices::run(args).await,
             Command::Revoke(args) => clients::revoke(args).await,
             Command::Forget(args) => clients::forget(args).await,
             Command::Backup(args) => backup::backup(args).await,

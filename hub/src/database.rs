@@ -303,6 +303,23 @@ impl Database {
         Ok(transaction.commit().await?)
     }
 
+    /// What every device said last, sorted by name. What cannot be read is passed over, with a warning.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn statuses(&self) -> Result<Vec<DeviceStatus>> {
+        let rows = sqlx::query("SELECT device, status FROM statuses ORDER BY device").fetch_all(&self.pool).await?;
+        let mut statuses = Vec::new();
+        for row in rows {
+            let (device, text): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            match serde_json::from_str(&text) {
+                Ok(status) => statuses.push(status),
+                Err(e) => tracing::warn!("the status of {device} is not readable: {e}"),
+            }
+        }
+        Ok(statuses)
+    }
+
     /// A device's status, as JSON.
     ///
     /// # Errors

@@ -79,8 +79,11 @@ impl<'a> Courier<'a> {
             open_since: None,
             troubles: Troubles::default(),
         };
-        courier.begin()?;
-        Ok(courier)
+        let begun = courier.begin();
+        if begun.is_err() {
+            courier.rest();
+        }
+        begun.map(|()| courier)
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -182,8 +185,11 @@ impl<'a> Courier<'a> {
         if self.candidate.as_ref().is_some_and(|(proven, ..)| named.as_ref() == Some(proven.pointer())) {
             return Ok(false);
         }
-        self.candidate = None;
-        self.shared.set_beside(self.before.clone());
+        if self.candidate.take().is_some() {
+            self.slots.give_up();
+            self.shared.set_beside(None);
+            self.shared.view().update = None;
+        }
         Ok(true)
     }
 
@@ -276,8 +282,10 @@ impl<'a> Courier<'a> {
         let mut is_sent = self.push(&remote)?;
         let patience = Duration::from_secs_f64(self.shared.config.seal_after_seconds);
         let is_old = self.open_since.is_some_and(|since| since.elapsed() >= patience);
-        let is_all = is_old || is_last;
+        let mut is_all = is_old || is_last;
         while is_sent && (is_all || self.is_full()) && self.seal()? {
+            // What is kept meanwhile is sent the next time.
+            is_all = is_last;
             is_sent = self.push(&remote)?;
         }
         let (counters, update) = (self.shared.books().counters.clone(), self.shared.view().update.clone());
@@ -344,8 +352,7 @@ impl<'a> Courier<'a> {
         let sealed = {
             let mut books = self.shared.books();
             books.journal.flush()?;
-            let history = books.journal.history();
-            self.shared.store().seal(|image| is_caught_up || history.has_image(image))?
+            self.shared.store().seal(|image| is_caught_up || !books.unjournaled.contains(&image))?
         };
         let Some(sealed) = sealed else { return Ok(false) };
         self.open_since = None;
@@ -367,6 +374,10 @@ impl<'a> Courier<'a> {
         if is_wanted && let Err(e) = self.sync(true) {
             self.tell_trouble(&e);
         }
+    }
+
+    /// Takes note that the device stops and was not taken down.
+    pub(super) fn rest(&mut self) {
         self.slots.rest();
     }
 

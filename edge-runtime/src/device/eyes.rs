@@ -40,6 +40,8 @@ pub(super) struct Eyes<'a> {
     receiver: Receiver<Arrival>,
     /// What has arrived and is not dealt with.
     arrived: Vec<Arrival>,
+    /// Frames that are to be classified.
+    frames: Vec<Found>,
     rng: ChaCha8Rng,
     troubles: Troubles,
 }
@@ -60,7 +62,17 @@ impl<'a> Eyes<'a> {
         };
         // What a crash has left of a camera's frames does not come again.
         shared.is_caught_up.store(folder.is_none(), Ordering::Relaxed);
-        Ok(Self { shared, teller, shutdown, folder, receiver, arrived: Vec::new(), rng, troubles: Troubles::default() })
+        Ok(Self {
+            shared,
+            teller,
+            shutdown,
+            folder,
+            receiver,
+            arrived: Vec::new(),
+            frames: Vec::new(),
+            rng,
+            troubles: Troubles::default(),
+        })
     }
 
     /// Deals with what has arrived and with what is new in the folder.
@@ -69,14 +81,15 @@ impl<'a> Eyes<'a> {
     /// A folder that cannot be listed.
     pub(super) fn pass(&mut self) -> Result<Pass> {
         self.troubles.begin();
-        let (pass, mut frames) = self.receive();
+        let pass = self.receive();
+        let mut frames = mem::take(&mut self.frames);
         if self.shared.models().serving.is_none() {
             return Ok(if pass == Pass::Busy { pass } else { Pass::Waiting });
         }
         if let Some(folder) = &self.folder {
-            let books = self.shared.books();
-            let history = books.journal.history();
-            frames.extend(folder.scan(PASS_IMAGES, |name| history.has_source(name))?);
+            // The books are not locked while a folder is listed, which may take long.
+            let is_done = |name: &str| self.shared.books().journal.history().has_source(name);
+            frames.extend(folder.scan(PASS_IMAGES, is_done)?);
         }
         if !frames.is_empty() {
             return Ok(self.classify(&frames).max(pass));
@@ -87,25 +100,36 @@ impl<'a> Eyes<'a> {
         Ok(pass)
     }
 
-    /// Deals with what has arrived, and gives the frames, which are to be classified.
-    fn receive(&mut self) -> (Pass, Vec<Found>) {
+    /// Takes in what has arrived: frames are to be classified, images that were posted are already.
+    pub(super) fn receive(&mut self) -> Pass {
         self.arrived.extend(self.receiver.try_iter().take(PASS_IMAGES));
         let mut pass = Pass::Idle;
-        let mut frames = Vec::new();
         for arrival in mem::take(&mut self.arrived) {
             match arrival {
-                Arrival::Frame(frame) => frames.push(frame),
+                Arrival::Frame(frame) => {
+                    self.frames.push(frame);
+                    self.shared.view().camera_trouble = None;
+                }
                 Arrival::Posted(seen) => {
                     self.record(*seen);
                     pass = Pass::Busy;
                 }
-                Arrival::Lost(why) => self.tell_trouble(&why),
+                Arrival::Lost(why) => self.lost(&why),
             }
         }
         if pass == Pass::Busy {
             self.flush();
         }
-        (pass, frames)
+        pass
+    }
+
+    /// Tells that the camera gives nothing, once until it does.
+    fn lost(&mut self, why: &Error) {
+        let why = why.to_string();
+        let before = self.shared.view().camera_trouble.replace(why.clone());
+        if before.as_ref() != Some(&why) {
+            self.teller.tell(&Event::Trouble { why });
+        }
     }
 
     /// Goes on until the device is told to stop, or `is_alone`.
@@ -116,8 +140,6 @@ impl<'a> Eyes<'a> {
                 Pass::Waiting
             });
             if self.shutdown.load(Ordering::SeqCst) || is_alone() {
-                // Images that were answered meanwhile.
-                self.receive();
                 return pass;
             }
             if pass != Pass::Busy {
@@ -164,6 +186,8 @@ impl<'a> Eyes<'a> {
             if self.shutdown.load(Ordering::SeqCst) {
                 break;
             }
+            // Whoever posts images does not wait for a whole folder.
+            self.receive();
         }
         pass
     }
@@ -188,7 +212,7 @@ impl<'a> Eyes<'a> {
         let mut books = self.shared.books();
         let verdict = by.policy.judge(&candidate, draw, books.journal.history(), &books.demand, views_agree);
         // The journal holds: what a crash left of an image that was kept and not journaled, and is not kept this time, goes.
-        let is_stale = verdict.as_ref().is_err_and(|why| *why != Dropped::Duplicate);
+        let is_stale = books.unjournaled.remove(&image) && verdict.is_err();
         let discarded = if is_stale { self.shared.store().discard(image) } else { Ok(()) };
         let verdict = verdict.and_then(|reasons| {
             let (device, source) = (self.shared.config.device.clone(), name.clone());

@@ -22,7 +22,7 @@ use crate::{
     journal::Journal,
     policy::{LocalLimits, Policy},
     store::{Limits, Store},
-    update::trial::{Answer, Comparison},
+    update::trial::Comparison,
 };
 
 /// So many of the last images are shown.
@@ -72,6 +72,8 @@ pub(crate) struct Beside {
 #[derive(Debug)]
 pub(crate) struct Books {
     pub(crate) journal: Journal,
+    /// Open samples that a crash has left, of which the journal did not know when the device started.
+    pub(crate) unjournaled: BTreeSet<Digest>,
     pub(crate) counters: Counters,
     /// What the workstation has and wants, as far as it has told.
     pub(crate) demand: Demand,
@@ -87,6 +89,8 @@ pub(crate) struct View {
     /// What was wrong the last time, if anything was.
     pub(crate) trouble: Option<String>,
     pub(crate) update: Option<UpdateStatus>,
+    /// Why the camera gives nothing, if it does not.
+    pub(crate) camera_trouble: Option<String>,
 }
 
 /// An image that was classified not long ago.
@@ -131,7 +135,8 @@ impl Shared {
             bytes: config.store_mebibytes << 20,
         };
         let store = Store::open(&config.state.join("store"), limits)?;
-        let books = Books { journal, counters: Counters::default(), demand: Demand::default() };
+        let unjournaled = store.images().filter(|image| !journal.history().has_image(*image)).collect();
+        let books = Books { journal, unjournaled, counters: Counters::default(), demand: Demand::default() };
         Ok(Self {
             config: config.clone(),
             models: RwLock::default(),
@@ -180,8 +185,7 @@ impl Shared {
         let Named { name, arrived, extension, bytes } = image;
         let preprocessing = &serving.classifier.manifest().preprocessing;
         let pixels = preprocessing.pixels(&name, &bytes)?;
-        let (prediction, milliseconds) = timed(|| serving.classifier.predict(&name, &pixels))?;
-        self.latency.observe(milliseconds / 1e3);
+        let served = timed(|| serving.classifier.predict(&name, &pixels));
         if let Some(beside) = &models.beside {
             let is_same = beside.classifier.manifest().preprocessing == *preprocessing;
             let answer = if is_same {
@@ -190,8 +194,10 @@ impl Shared {
                 let other = beside.classifier.manifest().preprocessing.pixels(&name, &bytes)?;
                 timed(|| beside.classifier.predict(&name, &other))
             };
-            beside.compare(answer, serving.classifier.answer(&prediction, milliseconds));
+            beside.compare(answer, &served, serving);
         }
+        let (prediction, milliseconds) = served?;
+        self.latency.observe(milliseconds / 1e3);
         let (image, look) = (Digest::of(&bytes), PerceptualHash::of(&pixels));
         let (pixels, by) = (Arc::new(pixels), Arc::clone(serving));
         Ok(Seen { name, extension, bytes, image, pixels, look, prediction, milliseconds, arrived, by })
@@ -207,7 +213,10 @@ pub(crate) struct Named {
     pub(crate) bytes: Vec<u8>,
 }
 
-fn timed(predict: impl FnOnce() -> Result<Prediction>) -> Result<(Prediction, f64)> {
+/// A prediction and the milliseconds that it took.
+type Timed = (Prediction, f64);
+
+fn timed(predict: impl FnOnce() -> Result<Prediction>) -> Result<Timed> {
     let began = Instant::now();
     let prediction = predict()?;
     Ok((prediction, began.elapsed().as_secs_f64() * 1e3))
@@ -222,18 +231,19 @@ impl Beside {
         self.comparison.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn compare(&self, ours: Result<(Prediction, f64)>, serving: Answer) {
+    fn compare(&self, ours: Result<Timed>, served: &Result<Timed>, serving: &Serving) {
         let mut comparison = self.comparison();
-        match (ours, self.is_new) {
-            (Ok((prediction, milliseconds)), true) => {
-                comparison.add(serving, self.classifier.answer(&prediction, milliseconds));
+        match (ours, served) {
+            (Ok(ours), Ok(served)) => {
+                let ours = self.classifier.answer(&ours.0, ours.1);
+                let theirs = serving.classifier.answer(&served.0, served.1);
+                let (old, new) = if self.is_new { (theirs, ours) } else { (ours, theirs) };
+                comparison.add(old, new);
             }
-            (Ok((prediction, milliseconds)), false) => {
-                comparison.add(self.classifier.answer(&prediction, milliseconds), serving);
-            }
-            (Err(e), true) => comparison.fail(e.to_string()),
+            (Err(e), Ok(_)) if self.is_new => comparison.fail(e.to_string()),
+            (Ok(_), Err(e)) if !self.is_new => comparison.fail(e.to_string()),
             // That the old one cannot answer speaks against nobody.
-            (Err(_), false) => {}
+            _ => {}
         }
     }
 }

@@ -223,6 +223,13 @@ fn a_new_bundle_serves_if_it_does_well_on_this_devices_images_and_stays_if_it_go
     let good = fixture::bundle(&bed.path().join("good"), |manifest, _| manifest.sequence = 3)?;
     bed.publish(&good)?;
     assert_eq!((run()?, stage()?), (vec![1, 3], Some((good.digest(), Stage::Probation))));
+    // That it cannot do its work is no fault of the bundle's.
+    let (remote, away) = (bed.path().join("remote"), bed.path().join("away"));
+    fs::rename(&remote, &away)?;
+    for _ in 0..4 {
+        assert!(bed.run().is_err());
+    }
+    fs::rename(&away, &remote)?;
     assert_eq!((run()?, stage()?), (vec![3], Some((good.digest(), Stage::Good))));
     assert_eq!(fs::read_dir(bed.path().join("state/bundles"))?.count(), 1);
     Ok(())

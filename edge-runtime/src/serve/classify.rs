@@ -1,4 +1,9 @@
-use axum::{Json, body::Bytes, extract::State, extract::rejection::BytesRejection, http::StatusCode};
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, Request, State},
+    http::StatusCode,
+};
 use image::ImageFormat;
 use jiff::Timestamp;
 use models::Digest;
@@ -38,20 +43,27 @@ struct Probability {
     probability: f64,
 }
 
-pub(super) async fn classify(
-    State(serving): State<Serving>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Classified>, Refusal> {
-    let bytes = body.map_err(|e| Refusal::new(e.status(), e.body_text()))?;
-    let Ok(_place) = serving.places.clone().try_acquire_owned() else {
+pub(super) async fn classify(State(serving): State<Serving>, request: Request) -> Result<Json<Classified>, Refusal> {
+    // Before the image is read: so many are in memory, and no more.
+    let Ok(place) = serving.places.clone().try_acquire_owned() else {
         return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too many images at once"));
     };
-    let answer = tokio::task::spawn_blocking(move || answer(&serving, &bytes)).await;
+    let bytes = Bytes::from_request(request, &()).await.map_err(|e| Refusal::new(e.status(), e.body_text()))?;
+    let answer = tokio::task::spawn_blocking(move || {
+        // Given back when the image is dealt with, also if nobody waits for the answer any more.
+        let _place = place;
+        answer(&serving, &bytes)
+    })
+    .await;
     answer.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?
 }
 
 fn answer(serving: &Serving, bytes: &Bytes) -> Result<Json<Classified>, Refusal> {
-    let models = serving.device.models();
+    let mut models = serving.device.models();
+    if serving.posted.is_none() {
+        // Whoever may not say what is learned has no say in which model serves.
+        models.beside = None;
+    }
     let by = models.serving.as_ref().ok_or_else(no_bundle)?;
     let extension = match image::guess_format(bytes) {
         Ok(ImageFormat::Png) => "png",

@@ -38,7 +38,7 @@ pub(super) fn read(url: &str, name: &str, take: &mut dyn FnMut(&[u8]) -> bool) -
         .timeout_per_read(Some(SILENCE))
         .user_agent(concat!("flywheel/", env!("CARGO_PKG_VERSION")));
     let agent: Agent = config.build().new_agent();
-    let answer = agent.get(url).call().map_err(|e| failed(e.to_string()))?;
+    let answer = agent.get(url).call().map_err(|e| failed(e.to_string().replace(url, name)))?;
     if answer.status() != StatusCode::OK {
         return Err(failed(format!("it answers {}", answer.status())));
     }
@@ -96,8 +96,13 @@ impl<R: BufRead> Parts<R> {
 
     /// Skips what comes before the next boundary's line, and that too.
     fn find_boundary(&mut self) -> io::Result<Vec<u8>> {
+        let mut skipped = 0;
         loop {
             let line = self.line()?;
+            skipped += line.len() as u64;
+            if skipped > MAX_IMAGE {
+                return Err(malformed(format!("no boundary {:?}", self.boundary)));
+            }
             let line = line.trim_ascii_end();
             let dashes = line.iter().take_while(|byte| **byte == b'-').count();
             if dashes >= 2 && &line[dashes..] == self.boundary.as_bytes() {

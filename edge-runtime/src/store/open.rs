@@ -97,6 +97,11 @@ impl Open {
     }
 
     /// The samples among `images` that are whole. Those that the disk damaged since are passed over with a warning, until the next
+    /// Their images.
+    pub(super) fn images(&self) -> impl Iterator<Item = Digest> {
+        self.samples.keys().copied()
+    }
+
     /// start sets them aside.
     pub(super) fn read(&mut self, images: &[Digest]) -> Vec<Sample> {
         let mut samples = Vec::new();

@@ -55,7 +55,7 @@ impl Default for TrialConfig {
             milliseconds: None,
             memory_mebibytes: None,
             abstention: 0.3,
-            class_shift: 0.5,
+            class_shift: 0.3,
         }
     }
 }
@@ -70,6 +70,11 @@ impl TrialConfig {
             |(name, value, expected): (&str, f64, &str)| format!("trial.{name} is {value}; expected {expected}");
         let seconds = seconds.map(|(name, v)| ((0.0..=604_800.0).contains(&v), (name, v, "0 to 604800 seconds")));
         let fractions = fractions.map(|(name, v)| ((0.0..=1.0).contains(&v), (name, v, "0 to 1")));
+        let images = [("shadow_images", self.shadow_images), ("probation_images", self.probation_images)];
+        let few = images.into_iter().find(|(_, images)| (1..FEWEST as u32).contains(images));
+        if let Some((name, images)) = few {
+            return Some(format!("trial.{name} is {images}; expected 0, or {FEWEST} or more"));
+        }
         let slowdown = [(self.slowdown >= 1.0, ("slowdown", self.slowdown, "1 or more"))];
         let found = seconds.into_iter().chain(fractions).chain(slowdown).find(|(is_right, _)| !is_right);
         found.map(|(_, values)| wrong(values))
