@@ -31,7 +31,7 @@ mod courier;
 mod eyes;
 mod shared;
 
-pub(crate) use shared::{Named, Seen, Shared};
+pub(crate) use shared::{Named, Seen, Shared, resident};
 
 /// While it waits, the device looks so often whether it is to stop.
 const SHUTDOWN_POLL: Duration = Duration::from_millis(50);
@@ -75,7 +75,8 @@ pub fn run(
     durable::create_folders(&config.state)?;
     let _lock = lock(config)?;
     // It may hold a camera's password.
-    let resolved = serde_json::to_vec_pretty(config).unwrap_or_default();
+    let resolved = serde_json::to_vec_pretty(config);
+    let resolved = resolved.map_err(|e| models::Error::malformed("the configuration", "what JSON can say", e))?;
     durable::write_secret(&config.state.join("config.json"), &resolved)?;
     let teller = Teller::new(progress);
     let shared = Arc::new(Shared::open(config)?);
@@ -144,8 +145,7 @@ fn once(courier: &mut Courier<'_>, eyes: &mut Eyes<'_>, shared: &Shared, shutdow
         let pass = eyes.pass()?;
         let is_last = pass == Pass::Idle;
         courier.attend_trial(is_last);
-        let is_reached = !update.as_ref().is_err_and(Error::is_unreachable);
-        let synced = if is_reached || is_last { courier.sync(is_last) } else { Ok(()) };
+        let synced = courier.sync_after(&update, is_last);
         if is_last {
             courier.contacted(&[&update]);
             return synced.map(|()| pass);

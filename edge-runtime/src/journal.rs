@@ -91,7 +91,9 @@ impl Journal {
     /// [`crate::Error::Models`] with the path if a file cannot be read or written.
     pub fn open(path: &Path, limit: u64) -> Result<Self> {
         let before = read_before(&history_path(path))?;
-        let mut history = before.as_ref().map(|before| before.history.clone().into_owned()).unwrap_or_default();
+        let counted = before.as_ref().map(|before| before.last_line);
+        let history_of = |before: Before<'_>| before.history.into_owned();
+        let mut history = before.map(history_of).unwrap_or_default();
         let file = open(path)?;
         let (mut length, mut last_line) = (0, None);
         let mut reader = BufReader::new(&file);
@@ -107,12 +109,11 @@ impl Journal {
                 Ok(entry) => history.add(&entry),
                 Err(e) => tracing::warn!("{}: passing over a line that is no prediction: {e}", path.display()),
             }
-            let digest = Digest::of(&line);
-            if let Some(before) = before.as_ref().filter(|before| before.last_line == digest) {
+            last_line = Some(Digest::of(&line));
+            if last_line == counted {
                 // The file was about to be put away: so far it is counted.
-                history = before.history.clone().into_owned();
+                history = read_before(&history_path(path))?.map(history_of).unwrap_or_default();
             }
-            last_line = Some(digest);
         }
         file.set_len(length).map_err(models::Error::io("cut the torn last line of", path))?;
         Ok(Self { path: path.to_owned(), file: Some(file), length, last_line, pending: Vec::new(), history, limit })

@@ -12,10 +12,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The whole loop of a device is [`device::run`]; the program `flywheel-edge` is [`cli::main`]. One pass of the
-//! loop: take a new bundle over, classify the new images of the source, write each prediction to the journal and
-//! each sample worth keeping to the store, and if the remote is there, seal the most useful samples into a segment, upload
-//! segments, delete those that the workstation has receipted, report.
+//! The whole loop of a device is [`device::run`]; the program `flywheel-edge` is [`cli::main`]. One thread
+//! sees: it classifies the new images of the source, writes each prediction to the journal and each sample worth keeping to the
+//! store. Another is in touch with the remote: it takes new bundles over after a trial, and while the remote is there, seals the
+//! most useful samples into a segment, uploads segments, deletes those that the workstation has receipted, reports.
 //!
 //! | module | what it does |
 //! |---|---|

@@ -343,13 +343,9 @@ impl Slots {
         Ok(Proven { classifier: opened?, pointer })
     }
 
-    /// Does without a bundle that was proven, of which nothing bad is known.
-    pub fn give_up(&self) {
-        self.unmark();
-    }
-
-    /// What serves must not be dropped for a mark that cannot be taken away.
-    fn unmark(&self) {
+    /// Takes the mark of a bundle that was proven away: what becomes of it is decided, and it took nothing down. What serves must
+    /// not be dropped for a mark that cannot be taken away.
+    pub fn unmark(&self) {
         if self.trying_path.exists()
             && let Err(e) = durable::remove(&self.trying_path)
         {
@@ -370,8 +366,10 @@ impl Slots {
     fn take(&mut self, proven: Proven, probation: Option<Probation>) -> Result<Arc<Classifier>> {
         let ChannelPointer { bundle, sequence } = proven.pointer;
         let highest = self.current.map_or(sequence, |current| current.highest.max(sequence));
-        self.set_current(Current { bundle, sequence, highest, probation })?;
+        let switched = self.set_current(Current { bundle, sequence, highest, probation });
+        // A disk that refuses it is no fault of the bundle's.
         self.unmark();
+        switched?;
         self.is_serving = true;
         Ok(proven.classifier)
     }

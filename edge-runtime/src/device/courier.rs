@@ -11,13 +11,14 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 use models::{
+    Digest,
     hub::RefusalCode,
     sync::{DeviceStatus, Stage, UpdateStatus},
 };
 
 use super::{
     SHUTDOWN_POLL, generator,
-    shared::{Beside, Shared, Teller, Troubles},
+    shared::{Beside, Shared, Teller, Troubles, resident},
 };
 use crate::{
     Classifier, Error, Result,
@@ -112,18 +113,12 @@ impl<'a> Courier<'a> {
         self.teller.tell(&Event::Serving { bundle, sequence });
     }
 
-    pub(super) fn is_due(&self) -> bool {
-        self.link.is_due(Timestamp::now())
-    }
-
     /// Contacts the remote whenever it is time to, until the device is told to stop.
     pub(super) fn run(&mut self) {
         while !self.shutdown.load(Ordering::SeqCst) {
-            if self.is_due() {
+            if self.link.is_due(Timestamp::now()) {
                 let update = self.update();
-                // Without a bundle nothing was kept, or a restart finds it again. A pointer that is none keeps no samples back.
-                let is_reached = !update.as_ref().is_err_and(Error::is_unreachable);
-                let synced = if is_reached { self.sync(false) } else { Ok(()) };
+                let synced = self.sync_after(&update, false);
                 if self.shared.models().serving.is_none() && update.is_ok() {
                     let channel = self.shared.config.channel.clone();
                     self.troubles.tell(&Event::Waiting { channel }, self.teller);
@@ -186,19 +181,19 @@ impl<'a> Courier<'a> {
             return Ok(false);
         }
         if self.candidate.take().is_some() {
-            self.slots.give_up();
+            self.slots.unmark();
             self.shared.set_beside(None);
             self.shared.view().update = None;
         }
         Ok(true)
     }
 
-    fn note(&mut self, bundle: models::Digest, stage: Stage, detail: String) {
+    fn note(&mut self, bundle: Digest, stage: Stage, detail: String) {
         self.teller.tell(&Event::Trial { bundle, stage, detail: detail.clone() });
         self.shared.view().update = Some(UpdateStatus { bundle, stage, detail });
     }
 
-    fn refused(&mut self, bundle: models::Digest, why: String) {
+    fn refused(&mut self, bundle: Digest, why: String) {
         self.shared.view().update = Some(UpdateStatus { bundle, stage: Stage::Refused, detail: why.clone() });
         self.teller.tell(&Event::Refused { bundle, why });
     }
@@ -272,10 +267,16 @@ impl<'a> Courier<'a> {
         Ok(())
     }
 
+    /// [`Courier::sync`] if the remote was there for `update`, or with `is_last`. A pointer that is none keeps no samples back.
+    pub(super) fn sync_after(&mut self, update: &Result<()>, is_last: bool) -> Result<()> {
+        let is_reached = !update.as_ref().is_err_and(Error::is_unreachable);
+        if is_reached || is_last { self.sync(is_last) } else { Ok(()) }
+    }
+
     /// Sends segments, deletes those with a receipt, and tells how the device is. Samples are sealed as soon as they are enough
     /// or old enough for a segment, or all of them with `is_last`; but only while segments can be sent, since until then each can
     /// still make room for a more useful one.
-    pub(super) fn sync(&mut self, is_last: bool) -> Result<()> {
+    fn sync(&mut self, is_last: bool) -> Result<()> {
         let Some(serving) = self.shared.models().serving else { return Ok(()) };
         let (bundle, sequence) = (serving.classifier.digest(), serving.classifier.manifest().sequence);
         let remote = self.remote()?;
@@ -381,12 +382,7 @@ impl<'a> Courier<'a> {
         self.slots.rest();
     }
 
-    pub(super) fn tell_trouble(&mut self, why: &Error) {
+    fn tell_trouble(&mut self, why: &Error) {
         self.troubles.tell(&Event::Trouble { why: why.to_string() }, self.teller);
     }
-}
-
-/// Bytes of memory that the program takes, if the system tells.
-fn resident() -> Option<u64> {
-    memory_stats::memory_stats().map(|stats| stats.physical_mem as u64)
 }

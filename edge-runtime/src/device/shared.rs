@@ -204,6 +204,11 @@ impl Shared {
     }
 }
 
+/// Bytes of memory that the program takes, if the system tells.
+pub(crate) fn resident() -> Option<u64> {
+    memory_stats::memory_stats().map(|stats| stats.physical_mem as u64)
+}
+
 /// An image's bytes with what to call it.
 #[derive(Debug)]
 pub(crate) struct Named {

@@ -29,6 +29,11 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// The device itself failed.
+pub(super) fn failed(why: impl ToString) -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why.to_string())
+}
+
 pub(super) fn no_bundle() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the device has no model yet: its channel names none that it takes")
 }

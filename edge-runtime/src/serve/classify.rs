@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     Serving,
-    answers::{Refusal, no_bundle},
+    answers::{Refusal, failed, no_bundle},
 };
 use crate::{
     Error,
@@ -55,7 +55,7 @@ pub(super) async fn classify(State(serving): State<Serving>, request: Request) -
         answer(&serving, &bytes)
     })
     .await;
-    answer.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?
+    answer.map_err(failed)?
 }
 
 fn answer(serving: &Serving, bytes: &Bytes) -> Result<Json<Classified>, Refusal> {

@@ -8,16 +8,18 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Serving, answers::Refusal};
-use crate::device::Shared;
+use super::{
+    Serving,
+    answers::{Refusal, failed},
+};
+use crate::device::{Shared, resident};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) async fn metrics(State(serving): State<Serving>) -> Result<impl IntoResponse, Refusal> {
-    let failed = |e: String| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e);
     // Books and store are locked while something is written.
-    let text = tokio::task::spawn_blocking(move || text(serving.device)).await.map_err(|e| failed(e.to_string()))?;
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text.map_err(|e| failed(e.to_string()))?))
+    let text = tokio::task::spawn_blocking(move || text(serving.device)).await.map_err(failed)?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text.map_err(failed)?))
 }
 
 fn text(device: Arc<Shared>) -> Result<String, fmt::Error> {
@@ -47,7 +49,7 @@ impl Collector for Gauges {
         let trouble = i64::from(view.trouble.is_some());
         drop(view);
         let sequence = device.models().serving.map_or(0, |serving| serving.classifier.manifest().sequence);
-        let resident = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64);
+        let resident = resident().unwrap_or(0);
 
         let mut count = |name: &str, help: &str, value: u64| {
             let counter = ConstCounter::new(value);

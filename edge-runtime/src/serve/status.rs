@@ -11,7 +11,10 @@ use models::{
 };
 use serde::Serialize;
 
-use super::{Serving, answers::Refusal};
+use super::{
+    Serving,
+    answers::{Refusal, failed},
+};
 use crate::device::Shared;
 
 /// How the device is.
@@ -73,9 +76,7 @@ struct Recent {
 pub(super) async fn status(State(serving): State<Serving>) -> Result<Json<Status>, Refusal> {
     // Books and store are locked while something is written.
     let read = tokio::task::spawn_blocking(move || Status::of(&serving.device)).await;
-    read.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?
-        .map(Json)
-        .map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
+    read.map_err(failed)?.map(Json).map_err(failed)
 }
 
 impl Status {
@@ -148,6 +149,6 @@ pub(super) async fn recent(
         let found = view.recent.iter().find(|glance| Some(glance.number) == number);
         found.map(|glance| std::sync::Arc::clone(&glance.pixels)).ok_or_else(gone)?
     };
-    let png = pixels.to_png().map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    let png = pixels.to_png().map_err(failed)?;
     Ok(([(header::CONTENT_TYPE, "image/png")], png))
 }

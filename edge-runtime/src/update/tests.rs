@@ -360,3 +360,19 @@ fn on_probation_the_bundle_before_stays_at_hand() -> TestResult {
     assert!(matches!(slots.check(&workstation.remote, now)?, Update::None), "never again, whatever number it is given");
     Ok(())
 }
+
+#[test]
+fn a_disk_that_refuses_a_switch_is_no_fault_of_the_bundles() -> TestResult {
+    let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
+    let current = state.path().join("current.json");
+    let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
+    let bundle = workstation.publish(1, |_| {})?;
+    fs::create_dir_all(current.join("in the way"))?;
+    for _ in 0..CRASHES {
+        assert!(matches!(workstation.check(&mut slots), Err(Error::Models(models::Error::Io { .. }))));
+        assert!(!state.path().join("trying.json").exists());
+    }
+    fs::remove_dir_all(&current)?;
+    assert!(matches!(workstation.check(&mut slots)?, Update::Taken(c) if c.digest() == bundle));
+    Ok(())
+}
