@@ -44,18 +44,18 @@ use crate::{
     takeover::{bundle, preprocessing, publish},
 };
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// A hub in a folder, served while this lives.
 pub(crate) struct Server {
-    url: String,
+    pub(crate) url: String,
     pub(crate) data: DataFolder,
     handle: Handle<SocketAddr>,
     pub(crate) runtime: Runtime,
 }
 
 impl Server {
-    fn start(folder: &Path, tls: bool, limits: Limits) -> Result<Self> {
+    pub(crate) fn start(folder: &Path, tls: bool, limits: Limits) -> Result<Self> {
         let data = DataFolder { path: folder.join("hub"), database: None };
         Self::start_at(data, TcpListener::bind("127.0.0.1:0")?, tls, limits)
     }
@@ -84,7 +84,7 @@ impl Server {
     }
 
     /// Enrols somebody, who keeps what is needed for that in `folder/NAME`.
-    fn enrol(&self, folder: &Path, name: &str, role: Role) -> Result<PathBuf> {
+    pub(crate) fn enrol(&self, folder: &Path, name: &str, role: Role) -> Result<PathBuf> {
         let place = folder.join(name);
         self.enrol_in(&place, name, role)?;
         Ok(place)
@@ -97,7 +97,7 @@ impl Server {
         Ok(())
     }
 
-    fn connect(&self, credentials: &Path) -> Result<Remote> {
+    pub(crate) fn connect(&self, credentials: &Path) -> Result<Remote> {
         Ok(Remote::open(&Address::Hub(self.url.clone()), credentials)?)
     }
 
@@ -262,6 +262,7 @@ fn with_one_devices_key_nothing_of_another_can_be_reached() -> TestResult {
     theirs.put(&sync::segment("cam-1", digest), bytes.clone())?;
     let status = DeviceStatus {
         device: "cam-1".into(),
+        channel: "stable".into(),
         bundle: digest,
         sequence: 1,
         counters: Counters::default(),

@@ -10,6 +10,7 @@ mod layering;
 mod parity;
 #[cfg(target_os = "linux")]
 mod power_cut;
+mod rollout;
 mod rust_interface;
 mod takeover;
 

@@ -10,8 +10,9 @@ use models::{
     Digest,
     hub::RefusalCode,
     signing::{Message, TrustedKeys},
-    sync::{self, ChannelPointer, Demand, DeviceStatus, Receipt},
+    sync::{self, ChannelPointer, Demand, DeviceStatus, Receipt, RolloutReport},
 };
+use serde::de::DeserializeOwned;
 
 use crate::{Error, Result, event::Event, store::Store};
 
@@ -189,11 +190,7 @@ pub fn report(remote: &Remote, status: &DeviceStatus) -> Result<()> {
 /// # Errors
 /// [`crate::Error::Remote`]; [`crate::Error::Models`] for a pointer that is none.
 pub fn pointer(remote: &Remote, channel: &str) -> Result<Option<ChannelPointer>> {
-    let name = sync::channel(channel);
-    let Some(bytes) = remote.get(&name, MAX_MESSAGE)? else { return Ok(None) };
-    let pointer =
-        serde_json::from_slice(&bytes).map_err(|e| models::Error::malformed(&name, "a channel pointer", e))?;
-    Ok(Some(pointer))
+    message(remote, &sync::channel(channel))
 }
 
 /// What the workstation has and wants of a channel's devices; nothing in particular if it has not said so.
@@ -201,9 +198,21 @@ pub fn pointer(remote: &Remote, channel: &str) -> Result<Option<ChannelPointer>>
 /// # Errors
 /// [`crate::Error::Remote`]; [`crate::Error::Models`] for a demand that is none.
 pub fn demand(remote: &Remote, channel: &str) -> Result<Demand> {
-    let name = sync::demand(channel);
-    let Some(bytes) = remote.get(&name, MAX_MESSAGE)? else { return Ok(Demand::default()) };
-    Ok(serde_json::from_slice(&bytes).map_err(|e| models::Error::malformed(&name, "a demand", e))?)
+    Ok(message(remote, &sync::demand(channel))?.unwrap_or_default())
+}
+
+/// How a hub brings a channel's last bundle out, if it does that.
+///
+/// # Errors
+/// [`crate::Error::Remote`]; [`crate::Error::Models`] for a report that is none.
+pub fn rollout(remote: &Remote, channel: &str) -> Result<Option<RolloutReport>> {
+    message(remote, &sync::rollout(channel))
+}
+
+fn message<T: DeserializeOwned>(remote: &Remote, name: &str) -> Result<Option<T>> {
+    let Some(bytes) = remote.get(name, MAX_MESSAGE)? else { return Ok(None) };
+    let message = serde_json::from_slice(&bytes);
+    Ok(Some(message.map_err(|e| models::Error::malformed(name, "what models::sync says of it", e))?))
 }
 
 #[cfg(test)]

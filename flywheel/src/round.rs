@@ -10,12 +10,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use edge_runtime::sync::{Address, Remote};
+use edge_runtime::sync::{Address, Remote, rollout};
 use jiff::Timestamp;
 use models::{
     Bundle, Digest, Sample, Weights, durable,
     signing::{Message, RollbackOrder, TrustedKeys},
-    sync::{self, ChannelPointer},
+    sync::{self, ChannelPointer, RolloutReport, RolloutState},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use trainer::{data::LabeledImages, fit::MODEL_FILE};
@@ -107,6 +107,10 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let round = records(project)?.len() as u32 + 1;
     let name = round_name(round);
     let remote = open_remote(project)?;
+    if let Some(report) = heed_rollout(project, &remote, Timestamp::now())? {
+        let (sequence, why) = (report.to.sequence, report.why.unwrap_or_default());
+        progress.line(format!("{name}: the hub took the bundle of round {sequence} back from the devices: {why}"));
+    }
     let data = ProjectData::load(project)?;
     let current = current(project, &data)?;
 
@@ -152,7 +156,7 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
         Err(e) => Verdict::refused(e.to_string()),
     };
     if verdict.passed {
-        publish(&bundle, &remote, &config.store.channel)?;
+        publish(&bundle, &remote, &config.store.channel, project.signing_key()?.as_ref())?;
     }
     drop(spinner);
 
@@ -189,7 +193,7 @@ pub fn rollback(project: &Project, to: u32) -> Result<RollbackOrder> {
     let key = project.signing_key()?.context("expected export.signing_key: devices follow only a signed order")?;
     durable::create_folders(&project.rounds_folder())?;
     let _lock = lock(project)?;
-    let mut records = records(project)?;
+    let records = records(project)?;
     let left = records.iter().rfind(|record| record.is_out()).context("no bundle was published yet")?.round;
     let target = records.iter().find(|record| record.round == to && record.is_out());
     let target = target.with_context(|| format!("round {to} was not published, or was withdrawn"))?;
@@ -214,12 +218,36 @@ pub fn rollback(project: &Project, to: u32) -> Result<RollbackOrder> {
     let order = RollbackOrder { channel, from: u64::from(newest), to };
     let remote = open_remote(project)?;
     remote.put(&sync::rollback(&order.channel), order.seal(Some(&key))?)?;
-    publish(&bundle, &remote, &order.channel)?;
-    for record in records.iter_mut().filter(|record| u64::from(record.round) > order.to.sequence && record.is_out()) {
-        record.withdrawn = Some(now);
-        write_record(project, record)?;
-    }
+    publish(&bundle, &remote, &order.channel, None)?;
+    let is_left = |record: &RoundRecord| u64::from(record.round) > order.to.sequence;
+    withdraw(project, records, is_left, now)?;
     Ok(order)
+}
+
+/// Takes note that devices run these bundles no more.
+fn withdraw(
+    project: &Project,
+    records: Vec<RoundRecord>,
+    is_left: impl Fn(&RoundRecord) -> bool,
+    now: Timestamp,
+) -> Result<()> {
+    for mut record in records.into_iter().filter(|record| record.is_out() && is_left(record)) {
+        record.withdrawn = Some(now);
+        write_record(project, &record)?;
+    }
+    Ok(())
+}
+
+/// Takes note of a bundle that a hub took back from the devices, since too many refused it: this round is judged against what
+/// they run, and not against what they would not.
+fn heed_rollout(project: &Project, remote: &Remote, now: Timestamp) -> Result<Option<RolloutReport>> {
+    let report = rollout(remote, &project.config().store.channel)?;
+    let Some(report) = report.filter(|report| report.state == RolloutState::Back) else { return Ok(None) };
+    let is_left = |record: &RoundRecord| record.bundle == report.to.bundle;
+    let records = records(project)?;
+    let is_news = records.iter().any(|record| record.is_out() && is_left(record));
+    withdraw(project, records, is_left, now)?;
+    Ok(is_news.then_some(report))
 }
 
 fn write_record(project: &Project, record: &RoundRecord) -> Result<()> {
@@ -337,4 +365,62 @@ fn report(ingested: &Ingested, name: &str, progress: &Progress) {
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&bytes).with_context(|| format!("{} is not a round's record", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use models::sync::Tally;
+
+    use super::*;
+
+    fn record(round: u32) -> RoundRecord {
+        RoundRecord {
+            round,
+            finished: Timestamp::UNIX_EPOCH,
+            parent: None,
+            inputs: Inputs { began: Timestamp::UNIX_EPOCH, choice: Choice::default(), samples: BTreeSet::new() },
+            seed: 0,
+            bundle: Digest::of(&[round as u8]),
+            test_accuracy: 0.9,
+            verdict: Verdict { passed: true, reason: String::new(), difference: None, difference_at_least: None },
+            published: true,
+            withdrawn: None,
+        }
+    }
+
+    #[test]
+    fn what_a_hub_took_back_is_not_what_devices_run() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("flywheel.toml");
+        fs::write(&path, "[data]\nlabeled = 'x'\n[preprocessing]\ncolor = 'gray'\nheight = 8\nwidth = 8\n")?;
+        let (project, remote_folder) = (Project::open(&path)?, folder.path().join("remote"));
+        for needed in [&project.rounds_folder(), &remote_folder] {
+            durable::create_folders(needed)?;
+        }
+        for round in [1, 2] {
+            write_record(&project, &record(round))?;
+        }
+        let (remote, now) = (Remote::folder(&remote_folder)?, Timestamp::UNIX_EPOCH);
+        let to = ChannelPointer { bundle: record(2).bundle, sequence: 2 };
+        let report = |state| RolloutReport {
+            to,
+            state,
+            stage: 1,
+            stages: 3,
+            since: now,
+            devices: Tally::default(),
+            why: Some("3 of 20 devices refused it".into()),
+        };
+        let out = || Ok::<_, anyhow::Error>(records(&project)?.into_iter().filter(RoundRecord::is_out).count());
+        for state in [RolloutState::Running, RolloutState::Done] {
+            remote.put(&sync::rollout("stable"), serde_json::to_vec(&report(state))?)?;
+            assert_eq!((heed_rollout(&project, &remote, now)?, out()?), (None, 2));
+        }
+        let back = report(RolloutState::Back);
+        remote.put(&sync::rollout("stable"), serde_json::to_vec(&back)?)?;
+        assert_eq!((heed_rollout(&project, &remote, now)?, out()?), (Some(back), 1));
+        assert_eq!(heed_rollout(&project, &remote, now)?, None, "it is said once");
+        assert_eq!(records(&project)?[1].withdrawn, Some(now));
+        Ok(())
+    }
 }

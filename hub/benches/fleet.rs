@@ -170,6 +170,7 @@ fn contact(url: &str, certificate: &[u8], number: usize, turn: usize, seen: &mut
     let pointer = timed("GET", &sync::channel("stable"), b"")?;
     let status = DeviceStatus {
         device: device.clone(),
+        channel: "stable".into(),
         bundle: Digest::of(b"bundle"),
         sequence: 1,
         counters: Counters::default(),

@@ -22,6 +22,7 @@ use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 use crate::{
     Error, Result,
     auth::authenticate,
+    channels::Channels,
     database::Client,
     intake::Intake,
     limits::{Limits, Meter, Uploads},
@@ -35,6 +36,8 @@ pub struct Hub {
     pub intake: Intake,
     /// How the devices are.
     pub statuses: Statuses,
+    /// What they should run.
+    pub channels: Channels,
     /// How much may be asked for.
     pub limits: Limits,
     meter: Meter,
@@ -48,7 +51,8 @@ impl Hub {
     /// A hub over its parts.
     pub fn new(intake: Intake, limits: Limits) -> Self {
         let (meter, places) = (Meter::new(&limits), Semaphore::new(limits.uploads));
-        Self { intake, statuses: Statuses::default(), limits, meter, uploads: Uploads::default(), places }
+        let channels = Channels { database: intake.database.clone(), objects: intake.objects.clone() };
+        Self { intake, statuses: Statuses::default(), channels, limits, meter, uploads: Uploads::default(), places }
     }
 
     /// What has to be done now and then: statuses written, meters tidied.
@@ -56,6 +60,13 @@ impl Hub {
         self.meter.tidy();
         if let Err(e) = self.statuses.flush(&self.intake.database).await {
             tracing::error!("statuses wait for the next time: {e}");
+        }
+    }
+
+    /// Brings rollouts on.
+    pub async fn roll(&self) {
+        if let Err(e) = self.channels.advance(Timestamp::now()).await {
+            tracing::error!("rollouts wait for the next time: {e}");
         }
     }
 

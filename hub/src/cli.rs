@@ -4,6 +4,7 @@ mod backup;
 mod clients;
 mod devices;
 mod log;
+mod rollout;
 mod serve;
 mod token;
 
@@ -44,6 +45,8 @@ enum Command {
     Clients(clients::ClientsArgs),
     /// Show how the devices are, and how they do with the last bundle
     Devices(devices::DevicesArgs),
+    /// Show how the last bundles go out, set the steps, or decide by hand
+    Rollout(rollout::RolloutArgs),
     /// Take a key all its rights, at once
     Revoke(clients::RevokeArgs),
     /// Delete every sample that a device has sent
@@ -102,6 +105,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Token(args) => token::run(args).await,
             Command::Clients(args) => clients::run(args).await,
             Command::Devices(args) => devices::run(args).await,
+            Command::Rollout(args) => rollout::run(args).await,
             Command::Revoke(args) => clients::revoke(args).await,
             Command::Forget(args) => clients::forget(args).await,
             Command::Backup(args) => backup::backup(args).await,

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use models::{Digest, hub::Role, signing::PublicKey, sync::DeviceStatus};
 use sqlx::{
@@ -11,12 +12,12 @@ use sqlx::{
     any::{AnyPoolOptions, AnyRow},
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, rollout::Channel};
 
 /// Connections that one process holds.
 const CONNECTIONS: u32 = 8;
 
-const SCHEMA: [&str; 7] = [
+const SCHEMA: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS tokens (
         digest TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, expires BIGINT NOT NULL, used BIGINT)",
     "CREATE TABLE IF NOT EXISTS clients (
@@ -29,6 +30,7 @@ const SCHEMA: [&str; 7] = [
         received BIGINT NOT NULL, PRIMARY KEY (device, digest))",
     "CREATE INDEX IF NOT EXISTS segment_times ON segments (device, received)",
     "CREATE TABLE IF NOT EXISTS statuses (device TEXT PRIMARY KEY, reported BIGINT NOT NULL, status TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS channels (name TEXT PRIMARY KEY, revision BIGINT NOT NULL, channel TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS log (
         at BIGINT NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL)",
 ];
@@ -303,21 +305,63 @@ impl Database {
         Ok(transaction.commit().await?)
     }
 
-    /// What every device said last, sorted by name. What cannot be read is passed over, with a warning.
+    /// Reads what every device said last, in the order of their names. What cannot be read is passed over, with a warning.
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub async fn statuses(&self) -> Result<Vec<DeviceStatus>> {
-        let rows = sqlx::query("SELECT device, status FROM statuses ORDER BY device").fetch_all(&self.pool).await?;
-        let mut statuses = Vec::new();
-        for row in rows {
+    pub async fn each_status(&self, mut each: impl FnMut(DeviceStatus)) -> Result<()> {
+        let mut rows = sqlx::query("SELECT device, status FROM statuses ORDER BY device").fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
             let (device, text): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             match serde_json::from_str(&text) {
-                Ok(status) => statuses.push(status),
+                Ok(status) => each(status),
                 Err(e) => tracing::warn!("the status of {device} is not readable: {e}"),
             }
         }
-        Ok(statuses)
+        Ok(())
+    }
+
+    /// A channel and its revision, if it is known.
+    ///
+    /// # Errors
+    /// [`Error::Database`]; [`Error::Models`] for one that is not readable.
+    pub async fn channel(&self, name: &str) -> Result<Option<(Channel, i64)>> {
+        let row = sqlx::query("SELECT channel, revision FROM channels WHERE name = $1")
+            .bind(name.to_owned())
+            .fetch_optional(&self.pool)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let text: String = row.try_get(0)?;
+        let channel = serde_json::from_str(&text).map_err(|e| models::Error::malformed("a channel", "JSON", e))?;
+        Ok(Some((channel, row.try_get(1)?)))
+    }
+
+    /// Names of all channels, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn channels(&self) -> Result<Vec<String>> {
+        let rows = sqlx::query("SELECT name FROM channels ORDER BY name").fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Writes a channel, if it still has that revision; one that is new has none. Whether it was written.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn put_channel(&self, name: &str, channel: &Channel, revision: Option<i64>) -> Result<bool> {
+        let text = serde_json::to_string(channel).map_err(|e| models::Error::malformed("a channel", "JSON", e))?;
+        let statement = match revision {
+            None => "INSERT INTO channels (name, revision, channel) VALUES ($1, $2 + 1, $3) ON CONFLICT DO NOTHING",
+            Some(_) => "UPDATE channels SET revision = revision + 1, channel = $3 WHERE name = $1 AND revision = $2",
+        };
+        let written = sqlx::query(statement)
+            .bind(name.to_owned())
+            .bind(revision.unwrap_or(0))
+            .bind(text)
+            .execute(&self.pool)
+            .await?;
+        Ok(written.rows_affected() == 1)
     }
 
     /// A device's status, as JSON.

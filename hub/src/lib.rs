@@ -20,6 +20,8 @@
 //! | [`limits`] | how much may be asked for |
 //! | [`intake`] | takes a segment in while it arrives, and receipts it |
 //! | [`statuses`] | how the devices are |
+//! | [`rollout`] | how a bundle goes out: to some devices first, and back if too many refuse it |
+//! | [`channels`] | the channels, each with its rollout, as they are kept |
 //! | [`database`], [`objects`] | where all of it is |
 //! | [`backup`] | all of it in one file, and back |
 //! | [`tls`] | the hub's certificate |
@@ -29,12 +31,14 @@
 pub mod api;
 pub mod auth;
 pub mod backup;
+pub mod channels;
 pub mod cli;
 pub mod database;
 mod error;
 pub mod intake;
 pub mod limits;
 pub mod objects;
+pub mod rollout;
 pub mod server;
 pub mod statuses;
 pub mod tls;

@@ -25,6 +25,8 @@ use crate::{
 
 /// How often statuses are written and meters are tidied.
 const TIDY: Duration = Duration::from_secs(5);
+/// How often rollouts are brought on.
+const ROLL: Duration = Duration::from_secs(15);
 /// A client that has not sent its headers by then is cut off.
 const HEADER_TIME: Duration = Duration::from_secs(15);
 /// In the names of objects that are being written.
@@ -55,15 +57,24 @@ impl DataFolder {
         Database::open(self.database.as_ref().unwrap_or(&own)).await
     }
 
+    /// Opens the store of objects, which is created if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Models`], [`Error::Store`].
+    pub fn objects(&self) -> Result<Objects> {
+        let objects = self.path.join("objects");
+        durable::create_folders(&objects)?;
+        Objects::folder(&objects)
+    }
+
     /// Opens everything, which is created if it is missing.
     ///
     /// # Errors
     /// [`Error::Models`], [`Error::Database`], [`Error::Store`].
     pub async fn intake(&self) -> Result<Intake> {
-        let objects = self.path.join("objects");
-        durable::create_folders(&objects)?;
-        delete_staged(&objects)?;
-        Ok(Intake { database: self.database().await?, objects: Objects::folder(&objects)?, key: self.key()? })
+        let objects = self.objects()?;
+        delete_staged(&self.path.join("objects"))?;
+        Ok(Intake { database: self.database().await?, objects, key: self.key()? })
     }
 
     /// The hub's certificate, made for these names if there is none.
@@ -132,6 +143,15 @@ pub async fn serve(
             }
         }
     });
+    let rolling = tokio::spawn({
+        let hub = Arc::clone(&hub);
+        async move {
+            loop {
+                tokio::time::sleep(ROLL).await;
+                hub.roll().await;
+            }
+        }
+    });
     let service = router(Arc::clone(&hub)).into_make_service_with_connect_info::<SocketAddr>();
     let served = match identity {
         Some(identity) => {
@@ -146,6 +166,7 @@ pub async fn serve(
         }
     };
     tidying.abort();
+    rolling.abort();
     hub.tidy().await;
     served.map_err(socket)
 }

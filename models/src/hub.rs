@@ -64,7 +64,10 @@ impl Role {
                 object == sync::device_status(own) || sync::parse_segment(object).is_ok_and(|(device, _)| device == own)
             }
             (Self::Reviewer | Self::Publisher, Action::Read) => true,
-            (Self::Publisher, Action::Write) => is_below(&["channels/", "bundles/"]),
+            // How a rollout goes is the hub's own word.
+            (Self::Publisher, Action::Write) => {
+                is_below(&["channels/", "bundles/"]) && !object.ends_with(".rollout.json")
+            }
             (Self::Reviewer, Action::Write) => false,
         }
     }

@@ -5,6 +5,8 @@
 //! ```text
 //! channels/CHANNEL.json            which bundle the devices of a channel should run: a ChannelPointer
 //! channels/CHANNEL.rollback.json   the order to go back to an older one, if there is one: a signed RollbackOrder
+//! channels/CHANNEL.fallback.json   the same from the last bundle to the one before, for a hub to give if too many refuse it
+//! channels/CHANNEL.rollout.json    how far a hub is with the last bundle: a RolloutReport
 //! channels/CHANNEL.demand.json     what the fleet has of each class, and what is wanted: a Demand
 //! bundles/DIGEST/FILE              the files of a bundle
 //! segments/DEVICE/DIGEST.tar       a sealed segment, uploaded by a device
@@ -53,6 +55,8 @@ impl Message for Receipt {
 pub struct DeviceStatus {
     /// The device.
     pub device: String,
+    /// Its channel.
+    pub channel: String,
     /// The bundle it runs.
     pub bundle: Digest,
     /// That bundle's sequence number.
@@ -105,6 +109,70 @@ impl Stage {
             Self::Good => "good",
             Self::Refused => "refused",
         }
+    }
+}
+
+/// How far a hub is with the last bundle that it was given for a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutReport {
+    /// The bundle.
+    pub to: ChannelPointer,
+    /// Whether it still goes out.
+    pub state: RolloutState,
+    /// The stage, from 1.
+    pub stage: usize,
+    /// Of so many.
+    pub stages: usize,
+    /// Since when it has been in that stage.
+    pub since: Timestamp,
+    /// The devices that have their turn and were heard lately.
+    pub devices: Tally,
+    /// Why it went back, if it did.
+    pub why: Option<String>,
+}
+
+/// Whether a bundle still goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutState {
+    /// To more and more devices.
+    Running,
+    /// It is out everywhere.
+    Done,
+    /// Nobody gets it any more, and who has it goes back to the one before.
+    Back,
+}
+
+impl RolloutState {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Back => "back",
+        }
+    }
+}
+
+/// Devices by how they do with a bundle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tally {
+    /// They have not said anything of it.
+    pub waiting: u64,
+    /// In shadow or on probation.
+    pub trying: u64,
+    /// It serves there.
+    pub good: u64,
+    /// It did not do well there.
+    pub refused: u64,
+}
+
+impl Tally {
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        self.waiting + self.trying + self.good + self.refused
     }
 }
 
@@ -161,6 +229,16 @@ pub fn channel(channel: &str) -> String {
 /// Name of a channel's order to go back.
 pub fn rollback(channel: &str) -> String {
     format!("channels/{channel}.rollback.json")
+}
+
+/// Name of the order by which a hub may take a channel's last bundle back.
+pub fn fallback(channel: &str) -> String {
+    format!("channels/{channel}.fallback.json")
+}
+
+/// Name of what a hub says of a channel's last bundle.
+pub fn rollout(channel: &str) -> String {
+    format!("channels/{channel}.rollout.json")
 }
 
 /// Name of a bundle's file.

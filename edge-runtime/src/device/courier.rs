@@ -297,6 +297,7 @@ impl<'a> Courier<'a> {
         self.open_since = if unsealed == 0 { None } else { self.open_since.or(Some(Instant::now())) };
         let status = DeviceStatus {
             device: self.shared.config.device.clone(),
+            channel: self.shared.config.channel.clone(),
             bundle,
             sequence,
             counters,

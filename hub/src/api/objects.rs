@@ -10,7 +10,7 @@ use axum::{
 use jiff::{SignedDuration, Timestamp};
 use models::{
     Digest,
-    hub::{Action, OBJECTS},
+    hub::{Action, OBJECTS, Role},
     signing::request::Claim,
     sync::{self, DeviceStatus, is_device_name},
 };
@@ -43,24 +43,30 @@ pub(super) async fn list(
     // What is below "segments/cam-1" is below "segments/cam-1/", and not in "segments/cam-10".
     let folder = format!("{}/", below.prefix.trim_end_matches('/'));
     allow(&client, Action::Read, &folder)?;
-    if below.prefix.trim_end_matches('/') == "devices" {
+    let folder = below.prefix.trim_end_matches('/');
+    if folder == "devices" {
         hub.statuses.flush(&hub.intake.database).await?;
         let devices = hub.intake.database.devices().await?;
         return Ok(Json(devices.iter().map(|device| sync::device_status(device)).collect()));
     }
     if !below.prefix.is_empty() {
-        check_name(below.prefix.trim_end_matches('/'))?;
+        check_name(folder)?;
     }
-    Ok(Json(hub.intake.objects.list(&below.prefix).await?))
+    let mut names = hub.intake.objects.list(&below.prefix).await?;
+    if matches!(folder, "" | "channels") {
+        names.extend(hub.intake.database.channels().await?.iter().map(|channel| sync::channel(channel)));
+        names.sort_unstable();
+        names.dedup();
+    }
+    Ok(Json(names))
 }
 
 /// An object's content.
 pub(super) async fn read(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response> {
     let (parts, _) = request.into_parts();
-    let (name, ..) = admit(&hub, &parts, Action::Read).await?;
-    if let Some(device) = status_of(&name) {
-        let status = hub.statuses.get(&hub.intake.database, device).await?;
-        return status.map(IntoResponse::into_response).ok_or(Error::NotFound(name));
+    let (name, client, _) = admit(&hub, &parts, Action::Read).await?;
+    if let Some(record) = Record::named(&name) {
+        return Ok(record.json(&hub, &client, Timestamp::now()).await?.ok_or(Error::NotFound(name))?.into_response());
     }
     let object = hub.intake.objects.get(&name).await?;
     let size = object.meta.size;
@@ -70,13 +76,13 @@ pub(super) async fn read(State(hub): State<Arc<Hub>>, request: Request) -> Resul
 /// An object's size.
 pub(super) async fn look_up(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response> {
     let (parts, _) = request.into_parts();
-    let (name, ..) = admit(&hub, &parts, Action::Read).await?;
-    if let Some(device) = status_of(&name) {
-        let status = hub.statuses.get(&hub.intake.database, device).await?;
-        let size = status.map(|status| status.len()).ok_or(Error::NotFound(name))?;
-        return Ok([(CONTENT_LENGTH, size)].into_response());
-    }
-    let size = hub.intake.objects.head(&name).await?.size;
+    let (name, client, _) = admit(&hub, &parts, Action::Read).await?;
+    let size = if let Some(record) = Record::named(&name) {
+        let json = record.json(&hub, &client, Timestamp::now()).await?;
+        json.ok_or(Error::NotFound(name))?.len() as u64
+    } else {
+        hub.intake.objects.head(&name).await?.size
+    };
     Ok([(CONTENT_LENGTH, size)].into_response())
 }
 
@@ -93,15 +99,27 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
     if Digest::of(&content) != claim.content {
         return Err(Error::Content(format!("{name}: the content is not what was signed")));
     }
-    if let Some(device) = status_of(&name) {
-        let status: DeviceStatus =
-            serde_json::from_slice(&content).map_err(|e| Error::Content(format!("expected a device's status: {e}")))?;
-        if status.device != device {
-            return Err(Error::Content(format!("expected the status of {device}, found that of {:?}", status.device)));
+    let parsed = |e: serde_json::Error| Error::Content(format!("{name}: {e}"));
+    match Record::named(&name) {
+        Some(Record::Status(device)) => {
+            let status: DeviceStatus = serde_json::from_slice(&content).map_err(parsed)?;
+            if status.device != device {
+                return Err(Error::Content(format!(
+                    "expected the status of {device}, found that of {:?}",
+                    status.device
+                )));
+            }
+            // By a clock that is ahead, no later status would count.
+            hub.statuses.put(DeviceStatus { reported: status.reported.min(now), ..status });
+            return Ok(StatusCode::NO_CONTENT.into_response());
         }
-        // By a clock that is ahead, no later status would count.
-        hub.statuses.put(DeviceStatus { reported: status.reported.min(now), ..status });
-        return Ok(StatusCode::NO_CONTENT.into_response());
+        Some(Record::Pointer(channel)) => {
+            let to = serde_json::from_slice(&content).map_err(parsed)?;
+            hub.channels.publish(channel, to, &client.name, now).await?;
+            return Ok(StatusCode::CREATED.into_response());
+        }
+        // Nobody may write it.
+        Some(Record::Rollout(_)) | None => {}
     }
     hub.intake.objects.put(&name, content).await?;
     hub.intake.database.log(&client.name, "wrote", &name, now).await?;
@@ -165,9 +183,49 @@ fn check_name(name: &str) -> Result<()> {
     if name.len() <= 256 && name.split('/').all(is_plain) { Ok(()) } else { Err(Error::NotFound(name.to_owned())) }
 }
 
-/// The device whose status an object is.
-fn status_of(name: &str) -> Option<&str> {
-    name.strip_prefix("devices/")?.strip_suffix(".json").filter(|device| is_device_name(device))
+/// An object that is in the database.
+enum Record<'a> {
+    /// Of a device.
+    Status(&'a str),
+    /// Of a channel: not the same for all devices while a bundle goes out.
+    Pointer(&'a str),
+    /// Of a channel.
+    Rollout(&'a str),
+}
+
+impl<'a> Record<'a> {
+    fn named(name: &'a str) -> Option<Self> {
+        let (folder, file) = name.split_once('/')?;
+        let stem = file.strip_suffix(".json")?;
+        let of_rollout = stem.strip_suffix(".rollout");
+        let (record, of): (fn(&'a str) -> Self, _) = match (folder, of_rollout) {
+            ("devices", _) => (Self::Status, stem),
+            ("channels", None) => (Self::Pointer, stem),
+            ("channels", Some(channel)) => (Self::Rollout, channel),
+            _ => return None,
+        };
+        is_device_name(of).then(|| record(of))
+    }
+
+    async fn json(&self, hub: &Hub, client: &Client, now: Timestamp) -> Result<Option<String>> {
+        let no_json = |e| Error::Models(models::Error::malformed("a record", "JSON", e));
+        match self {
+            Self::Status(device) => hub.statuses.get(&hub.intake.database, device).await,
+            Self::Pointer(channel) => {
+                let channel = hub.channels.get(channel).await?;
+                let pointer = match client.role {
+                    Role::Device => channel.pointer(&client.name),
+                    Role::Reviewer | Role::Publisher => channel.stable,
+                };
+                pointer.map(|pointer| serde_json::to_string(&pointer).map_err(no_json)).transpose()
+            }
+            Self::Rollout(channel) => {
+                hub.statuses.flush(&hub.intake.database).await?;
+                let report = hub.channels.report(channel, now).await?;
+                report.map(|report| serde_json::to_string(&report).map_err(no_json)).transpose()
+            }
+        }
+    }
 }
 
 #[cfg(test)]

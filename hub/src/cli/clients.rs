@@ -6,7 +6,7 @@ use models::{Digest, hub::Role, sync};
 use serde::Serialize;
 
 use super::{DataArgs, OPERATOR, print, print_json};
-use crate::{database::Client, objects::Objects};
+use crate::database::Client;
 
 /// Arguments of `clients`.
 #[derive(Debug, Args)]
@@ -89,7 +89,7 @@ pub(super) async fn revoke(args: RevokeArgs) -> Result<()> {
 pub(super) async fn forget(args: ForgetArgs) -> Result<()> {
     ensure!(sync::is_device_name(&args.device), "{:?} is no device's name", args.device);
     let folder = args.data.folder();
-    let (database, objects) = (folder.database().await?, Objects::folder(&folder.path.join("objects"))?);
+    let (database, objects) = (folder.database().await?, folder.objects()?);
     let mut segments = 0;
     // Segments first: a receipt without one does no harm, and a crash in between is made good by the same command.
     for place in [sync::SEGMENTS, "receipts"] {

@@ -1,9 +1,6 @@
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
-use models::sync::{DeviceStatus, Stage};
 
 use super::{DataArgs, print, print_json};
 
@@ -25,15 +22,19 @@ pub(super) struct DevicesArgs {
 }
 
 pub(super) async fn run(args: DevicesArgs) -> Result<()> {
-    let statuses = args.data.folder().database().await?.statuses().await?;
+    let mut statuses = Vec::new();
+    args.data.folder().database().await?.each_status(|status| statuses.push(status)).await?;
     if args.json {
         return print_json(&statuses);
     }
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["device", "bundle", "sequence", "update", "samples", "to send", "reported"]);
+    table
+        .load_preset(NOTHING)
+        .set_header(["device", "channel", "bundle", "sequence", "update", "samples", "to send", "reported"]);
     for status in &statuses {
         table.add_row([
             status.device.clone(),
+            status.channel.clone(),
             status.bundle.short(),
             status.sequence.to_string(),
             status
@@ -45,24 +46,5 @@ pub(super) async fn run(args: DevicesArgs) -> Result<()> {
             status.reported.to_string(),
         ]);
     }
-    print(&table.to_string())?;
-    for line in rollout(&statuses) {
-        print(&line)?;
-    }
-    Ok(())
-}
-
-/// How far the fleet is with each bundle that it was given last.
-fn rollout(statuses: &[DeviceStatus]) -> Vec<String> {
-    let mut bundles: BTreeMap<String, BTreeMap<&str, usize>> = BTreeMap::new();
-    for update in statuses.iter().filter_map(|status| status.update.as_ref()) {
-        *bundles.entry(update.bundle.short()).or_default().entry(update.stage.name()).or_default() += 1;
-    }
-    let stages = [Stage::Shadow, Stage::Probation, Stage::Good, Stage::Refused].map(Stage::name);
-    let line = |(bundle, counts): (String, BTreeMap<&str, usize>)| {
-        let counts: Vec<String> =
-            stages.iter().filter_map(|stage| Some(format!("{} {stage}", counts.get(stage)?))).collect();
-        format!("bundle {bundle}: {}", counts.join(", "))
-    };
-    bundles.into_iter().map(line).collect()
+    print(&table.to_string())
 }

@@ -1,0 +1,136 @@
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets::NOTHING};
+use jiff::Timestamp;
+use models::sync::{RolloutReport, is_device_name};
+use serde::Serialize;
+
+use super::{DataArgs, OPERATOR, print, print_json};
+use crate::{
+    channels::Channels,
+    rollout::{Plan, Verdict},
+};
+
+/// Arguments of `rollout`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A bundle that is published goes to some of a channel's devices first, by chance, and with each bundle to others. Once it is good on \
+enough of them, the next stage begins; if too many refuse it, nobody gets it any more, and devices that have it go back to the one \
+before, by the order that the workstation has signed when it published.
+
+Examples:
+  flywheel-hub rollout                                                     how it goes
+  flywheel-hub rollout plan stable --stages 1,10,100 --minutes 1440
+  flywheel-hub rollout next stable                                         do not wait for devices that are away
+  flywheel-hub rollout back stable --why 'dark images are all called cat'")]
+pub(super) struct RolloutArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(subcommand)]
+    command: Option<RolloutCommand>,
+    /// Print how it goes as JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum RolloutCommand {
+    /// Set in which steps the bundles of a channel go out, from now on
+    Plan(PlanArgs),
+    /// Begin the next stage now
+    Next {
+        /// The channel
+        channel: String,
+    },
+    /// Take the bundle back
+    Back {
+        /// The channel
+        channel: String,
+        /// For the record
+        #[arg(long, value_name = "REASON")]
+        why: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct PlanArgs {
+    /// The channel
+    channel: String,
+    /// Percent of its devices, stage by stage; each is at least one device
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',', default_values_t = Plan::default().stages)]
+    stages: Vec<u32>,
+    /// Minutes that each stage lasts at least
+    #[arg(long, value_name = "MINUTES", default_value_t = Plan::default().minutes)]
+    minutes: u32,
+    /// Percent of a stage's devices on which it must be good before the next stage; those not heard for a day do not count
+    #[arg(long, value_name = "PERCENT", default_value_t = Plan::default().good)]
+    good: u32,
+    /// Percent of a stage's devices that may refuse it
+    #[arg(long, value_name = "PERCENT", default_value_t = Plan::default().refused)]
+    refused: u32,
+}
+
+#[derive(Serialize)]
+struct Row {
+    channel: String,
+    plan: Plan,
+    rollout: Option<RolloutReport>,
+}
+
+pub(super) async fn run(args: RolloutArgs) -> Result<()> {
+    let folder = args.data.folder();
+    let channels = Channels { database: folder.database().await?, objects: folder.objects()? };
+    let now = Timestamp::now();
+    match args.command {
+        None => return show(&channels, args.json, now).await,
+        Some(RolloutCommand::Plan(PlanArgs { channel, stages, minutes, good, refused })) => {
+            ensure!(is_device_name(&channel), "{channel:?}: expected 1 to 64 of a-z, A-Z, 0-9, - and _");
+            channels.plan(&channel, Plan { stages, minutes, good, refused }, OPERATOR, now).await?;
+        }
+        Some(RolloutCommand::Next { channel }) => decide(&channels, &channel, &Verdict::Next, now).await?,
+        Some(RolloutCommand::Back { channel, why }) => decide(&channels, &channel, &Verdict::Back(why), now).await?,
+    }
+    show(&channels, args.json, now).await
+}
+
+async fn decide(channels: &Channels, channel: &str, verdict: &Verdict, now: Timestamp) -> Result<()> {
+    let was_running = channels.decide(channel, verdict, OPERATOR, now).await?;
+    ensure!(was_running, "no bundle is on its way out to {channel:?}");
+    Ok(())
+}
+
+async fn show(channels: &Channels, json: bool, now: Timestamp) -> Result<()> {
+    let mut rows = Vec::new();
+    for channel in channels.database.channels().await? {
+        let plan = channels.get(&channel).await?.plan;
+        rows.push(Row { rollout: channels.report(&channel, now).await?, plan, channel });
+    }
+    if json {
+        return print_json(&rows);
+    }
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header([
+        "channel", "bundle", "sequence", "state", "stage", "since", "waiting", "trying", "good", "refused", "why",
+    ]);
+    for Row { channel, plan, rollout } in rows {
+        let Some(RolloutReport { to, state, stage, stages, since, devices, why }) = rollout else {
+            table.add_row([channel]);
+            continue;
+        };
+        let percent = plan.stages.get(stage - 1).copied().unwrap_or(100);
+        table.add_row([
+            channel,
+            to.bundle.short(),
+            to.sequence.to_string(),
+            state.name().to_owned(),
+            format!("{stage} of {stages} ({percent} %)"),
+            since.to_string(),
+            devices.waiting.to_string(),
+            devices.trying.to_string(),
+            devices.good.to_string(),
+            devices.refused.to_string(),
+            why.unwrap_or_default(),
+        ]);
+    }
+    print(&table.to_string())
+}
