@@ -56,7 +56,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(folder: &Path, tls: bool, limits: Limits) -> Result<Self> {
-        let data = DataFolder { path: folder.join("hub"), database: None };
+        let data = DataFolder { path: folder.join("hub"), database: None, bucket: None };
         Self::start_at(data, TcpListener::bind("127.0.0.1:0")?, tls, limits)
     }
 
@@ -157,7 +157,7 @@ fn signature(request: &Request<'_>, created: Timestamp, key: &PrivateKey) -> [(&
     ]
 }
 
-fn sample(device: &str, image: &[u8]) -> Sample {
+pub(crate) fn sample(device: &str, image: &[u8]) -> Sample {
     let record = SampleRecord {
         image: Digest::of(image),
         extension: "png".into(),
@@ -171,13 +171,13 @@ fn sample(device: &str, image: &[u8]) -> Sample {
     Sample { record, image: image.to_vec() }
 }
 
-fn sealed(samples: &[Sample]) -> Result<(Digest, Vec<u8>)> {
+pub(crate) fn sealed(samples: &[Sample]) -> Result<(Digest, Vec<u8>)> {
     let mut bytes = Vec::new();
     segment::write(&mut bytes, samples)?;
     Ok((Digest::of(&bytes), bytes))
 }
 
-fn refused(result: edge_runtime::Result<impl std::fmt::Debug>) -> Result<RefusalCode> {
+pub(crate) fn refused(result: edge_runtime::Result<impl std::fmt::Debug>) -> Result<RefusalCode> {
     match result {
         Err(Error::Refused { refusal, .. }) => Ok(refusal.code),
         other => Err(format!("{other:?} was not refused").into()),

@@ -7,11 +7,14 @@ mod fourier;
 mod hub;
 mod interop;
 mod layering;
+mod objects;
 mod parity;
 #[cfg(target_os = "linux")]
 mod power_cut;
 mod rollout;
 mod rust_interface;
+mod s3_server;
+mod stateless;
 mod takeover;
 
 /// What a test returns.

@@ -136,7 +136,7 @@ impl Setting {
         }
         let database = folder.path().join("hub.db");
         if between == Between::Hub {
-            let data = DataFolder { path: first.join("hub"), database: None };
+            let data = DataFolder { path: first.join("hub"), database: None, bucket: None };
             durable::create_folders(&first.join("hub/keys"))?;
             let hub_key = PrivateKey::from_secret(HUB_KEY).ok_or("no key")?;
             fs::write(first.join("hub/keys/hub.pem"), hub_key.to_pem())?;
@@ -321,7 +321,8 @@ fn process() -> TestResult {
     let mut config = EdgeConfig { poll_seconds: 0.01, seal_after_samples: 4, ..device_config(root) };
     let mut _server = None;
     if let Some((address, database)) = hub {
-        let data = DataFolder { path: root.join("hub"), database: Some(format!("sqlite:{database}?mode=rwc")) };
+        let data =
+            DataFolder { path: root.join("hub"), database: Some(format!("sqlite:{database}?mode=rwc")), bucket: None };
         let address = address.parse()?;
         config.remote = Address::Hub(url(address));
         _server = Some(Server::start_at(data, TcpListener::bind(address)?, false, Limits::default())?);

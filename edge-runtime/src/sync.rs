@@ -8,8 +8,8 @@ use std::{
 use jiff::Timestamp;
 use models::{
     Digest,
-    hub::RefusalCode,
-    signing::{Message, TrustedKeys},
+    hub::{DeviceKeys, RefusalCode},
+    signing::{Message, TrustedKeys, request::SignedHeaders},
     sync::{self, ChannelPointer, Demand, DeviceStatus, Receipt, RolloutReport},
 };
 use serde::de::DeserializeOwned;
@@ -209,6 +209,22 @@ pub fn rollout(remote: &Remote, channel: &str) -> Result<Option<RolloutReport>> 
     message(remote, &sync::rollout(channel))
 }
 
+/// By whose signature a hub took a segment, if it did.
+///
+/// # Errors
+/// [`crate::Error::Remote`]; [`crate::Error::Models`] for a seal that is none.
+pub fn seal(remote: &Remote, device: &str, segment: Digest) -> Result<Option<SignedHeaders>> {
+    message(remote, &sync::seal(device, segment))
+}
+
+/// The keys that a hub knew a device by.
+///
+/// # Errors
+/// [`crate::Error::Remote`]; [`crate::Error::Models`] for what says no keys.
+pub fn device_keys(remote: &Remote, device: &str) -> Result<DeviceKeys> {
+    Ok(message(remote, &sync::device_keys(device))?.unwrap_or(DeviceKeys { keys: Vec::new() }))
+}
+
 fn message<T: DeserializeOwned>(remote: &Remote, name: &str) -> Result<Option<T>> {
     let Some(bytes) = remote.get(name, MAX_MESSAGE)? else { return Ok(None) };
     let message = serde_json::from_slice(&bytes);
@@ -276,7 +292,7 @@ mod tests {
         let key = |byte| PrivateKey::from_secret([byte; 32]).ok_or("no key");
         let (ours, theirs) = (key(1)?, key(2)?);
         let trusted = TrustedKeys::new(vec![ours.public()])?;
-        let receipt = |segment| Receipt { segment, samples: 1, received: Timestamp::UNIX_EPOCH };
+        let receipt = |segment| Receipt { segment, samples: Some(1), received: Timestamp::UNIX_EPOCH };
         let other = receipt(Digest::of(b"other"));
         for wrong in
             [other.seal(Some(&ours))?, receipt(segment).seal(Some(&theirs))?, receipt(segment).seal(None)?, vec![]]

@@ -357,6 +357,10 @@ fn report(ingested: &Ingested, name: &str, progress: &Progress) {
     if ingested.segments > 0 {
         progress.line(format!("{name}: {} segments with {} samples came in", ingested.segments, ingested.samples));
     }
+    if ingested.unsealed > 0 {
+        let count = ingested.unsealed;
+        progress.line(format!("{name}: {count} segments wait: no device has signed for them, as far as the hub knows"));
+    }
     for refused in &ingested.refused {
         progress.line(format!("{name}: refused a segment: {refused}"));
     }

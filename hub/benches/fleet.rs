@@ -3,7 +3,8 @@
 //! The hub is a process of its own, and the fleet is threads of this one, on the same machine. One device in a hundred is active
 //! at a time: it connects by TLS, asks for its channel, tells how it is, and every fourth time sends a segment of ten images of
 //! 20 kB. Then four clients without TLS put segments of 1 MiB into the hub and, if `FLYWHEEL_NGINX` is the address of a folder that
-//! takes PUT, into that, in turn. The hub checks, syncs and receipts each segment; nginx does none of it.
+//! takes PUT, into that, in turn. The hub checks, syncs and receipts each segment; nginx does none of it. Then a hub whose objects are
+//! in a bucket signs addresses for segments that go past it, and last, a rollout is judged by what 100,000 devices say.
 
 use std::{
     env, fs,
@@ -17,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hub::server::DataFolder;
+use hub::{channels::Channels, server::DataFolder};
 use jiff::{SignedDuration, Timestamp};
 use models::{
     Digest, Prediction, Reason, Sample, SampleRecord,
@@ -27,7 +28,7 @@ use models::{
         PrivateKey,
         request::{CONTENT_DIGEST, REQUEST_SIGNATURE, Request, SIGNATURE_INPUT},
     },
-    sync::{self, Counters, DeviceStatus},
+    sync::{self, ChannelPointer, Counters, DeviceStatus},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use ureq::{
@@ -56,6 +57,7 @@ impl Hub {
             .arg(data)
             .args(["--device-mebibytes-per-day", "1000000", "--requests-per-second", "100000"])
             .args(options)
+            .envs([("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "secret")])
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
@@ -70,6 +72,15 @@ impl Hub {
         let line = status.lines().find(|line| line.starts_with("VmHWM")).ok_or("no VmHWM")?;
         let kibibytes: u64 = line.split_whitespace().nth(1).ok_or("no number")?.parse()?;
         Ok(kibibytes >> 10)
+    }
+
+    /// Seconds of a processor that it has used.
+    fn processor(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        // After the name, which is in brackets: user and system time, in hundredths.
+        let (_, fields) = stat.rsplit_once(')').ok_or("no name")?;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+        Ok(ticks.sum::<std::result::Result<f64, _>>()? / 100.0)
     }
 }
 
@@ -92,7 +103,7 @@ fn key(number: usize) -> Result<PrivateKey> {
 
 fn enrol(data: &Path, devices: usize) -> Result<()> {
     tokio::runtime::Runtime::new()?.block_on(async {
-        let database = DataFolder { path: data.to_owned(), database: None }.database().await?;
+        let database = DataFolder { path: data.to_owned(), database: None, bucket: None }.database().await?;
         let now = Timestamp::now();
         for number in 0..devices {
             let token = format!("token {number}");
@@ -123,7 +134,7 @@ fn agent(certificate: Option<&[u8]>) -> Result<Agent> {
     if let Some(pem) = certificate {
         tls = tls.root_certs(RootCerts::new_with_certs(&[Certificate::from_pem(pem)?]));
     }
-    Ok(Agent::config_builder().http_status_as_error(false).tls_config(tls.build()).build().new_agent())
+    Ok(Agent::config_builder().http_status_as_error(false).max_redirects(0).tls_config(tls.build()).build().new_agent())
 }
 
 /// A segment of so many images of so many bytes, none of them like another.
@@ -159,6 +170,20 @@ struct Seen {
     failures: usize,
 }
 
+fn status(device: String) -> DeviceStatus {
+    DeviceStatus {
+        device,
+        channel: "stable".into(),
+        bundle: Digest::of(b"bundle"),
+        sequence: 1,
+        counters: Counters::default(),
+        unsealed: 0,
+        backlog: 0,
+        update: None,
+        reported: Timestamp::now(),
+    }
+}
+
 fn contact(url: &str, certificate: &[u8], number: usize, turn: usize, seen: &mut Seen) -> Result<()> {
     let (agent, key, device) = (agent(Some(certificate))?, key(number)?, device(number));
     let mut timed = |method: &str, name: &str, content: &[u8]| -> Result<f64> {
@@ -168,17 +193,7 @@ fn contact(url: &str, certificate: &[u8], number: usize, turn: usize, seen: &mut
         Ok(1000.0 * began.elapsed().as_secs_f64())
     };
     let pointer = timed("GET", &sync::channel("stable"), b"")?;
-    let status = DeviceStatus {
-        device: device.clone(),
-        channel: "stable".into(),
-        bundle: Digest::of(b"bundle"),
-        sequence: 1,
-        counters: Counters::default(),
-        unsealed: 0,
-        backlog: 0,
-        update: None,
-        reported: Timestamp::now(),
-    };
+    let status = status(device.clone());
     let reported = timed("PUT", &sync::device_status(&device), &serde_json::to_vec(&status)?)?;
     let mut uploaded = None;
     if turn.is_multiple_of(CONTACTS_PER_SEGMENT) {
@@ -306,11 +321,70 @@ fn beside_nginx(data: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What it costs a hub to let a segment in: through it, or past it to a bucket, which is not asked before there is something in it.
+fn past_a_bucket(data: &Path) -> Result<()> {
+    let keys = (0..UPLOADERS).map(key).collect::<Result<Vec<_>>>()?;
+    for (what, options, size) in [
+        ("of 1 MiB through the hub", &["--plain"][..], 1 << 20),
+        ("past the hub, of any size", &["--plain", "--objects", "s3://bucket"], 1),
+    ] {
+        let data = data.join(options.len().to_string());
+        enrol(&data, UPLOADERS)?;
+        let hub = Hub::start(&data, options)?;
+        let (before, began, sent) = (hub.processor()?, Instant::now(), AtomicUsize::new(0));
+        let clients = |number: usize| -> Result<()> {
+            let (agent, mut turn) = (agent(None)?, 0_u64);
+            let mut rng = SmallRng::seed_from_u64(number as u64);
+            let (_, segment) = sealed(&device(number), &mut rng, 10, 100_000)?;
+            while began.elapsed() < Duration::from_secs(UPLOAD_SECONDS) {
+                turn += 1;
+                let mut content = if size > 1 { segment.clone() } else { Vec::new() };
+                content.extend(turn.to_le_bytes());
+                let name = sync::segment(&device(number), Digest::of(&content));
+                let status = send(&agent, &hub.url, "PUT", &name, &content, &keys[number])?;
+                if !matches!(status, 201 | 307) {
+                    return Err(format!("answered {status}").into());
+                }
+                sent.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..UPLOADERS).map(|number| scope.spawn(move || clients(number))).collect();
+            clients.into_iter().try_for_each(|client| client.join().map_err(|_| "a client panicked")?)
+        })?;
+        let sent = sent.into_inner() as f64;
+        let (rate, cost) = (sent / began.elapsed().as_secs_f64(), 1000.0 * (hub.processor()? - before) / sent);
+        println!("segments {what}: {rate:.0} a second, {cost:.2} ms of a processor each");
+    }
+    Ok(())
+}
+
+fn rollout(data: &Path, devices: usize) -> Result<()> {
+    let now = Timestamp::now();
+    let statuses: Vec<DeviceStatus> = (0..devices).map(|number| status(device(number))).collect();
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let data = DataFolder { path: data.to_owned(), database: None, bucket: None };
+        let channels = Channels { database: data.database().await?, objects: data.objects()? };
+        channels.database.put_statuses(&statuses).await?;
+        for sequence in [1, 2] {
+            let to = ChannelPointer { bundle: Digest::of(&[sequence as u8]), sequence };
+            channels.publish("stable", to, "bench", now).await?;
+        }
+        let began = Instant::now();
+        channels.advance(now).await?;
+        println!("a rollout judged by {devices} devices: {:.2} s", began.elapsed().as_secs_f64());
+        Ok(())
+    })
+}
+
 fn main() -> Result<()> {
     let mut numbers = env::args().skip(1).filter_map(|argument| argument.parse::<usize>().ok());
     let (seconds, devices) = (numbers.next().unwrap_or(30), numbers.next().unwrap_or(10_000));
     // On the disk of the build, not in a temporary folder that may be memory.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     fleet(&folder.path().join("fleet"), devices.max(100), seconds as u64)?;
-    beside_nginx(&folder.path().join("uploads"))
+    beside_nginx(&folder.path().join("uploads"))?;
+    past_a_bucket(&folder.path().join("bucket"))?;
+    rollout(&folder.path().join("rollout"), 100_000)
 }

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, request::Parts};
 use jiff::{SignedDuration, Timestamp};
-use models::signing::request::{CONTENT_DIGEST, Claim, REQUEST_SIGNATURE, Request, SIGNATURE_INPUT};
+use models::signing::request::{CONTENT_DIGEST, Claim, REQUEST_SIGNATURE, Request, SIGNATURE_INPUT, SignedHeaders};
 
 use crate::{
     Error, Result,
@@ -20,10 +20,8 @@ const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(5);
 /// [`Error::Key`], [`Error::Clock`], [`Error::Database`].
 pub async fn authenticate(database: &Database, request: &Parts, now: Timestamp) -> Result<(Client, Claim)> {
     let refuse = |e: models::Error| Error::Key(e.to_string());
-    let [digest, input, signature] =
-        [CONTENT_DIGEST, SIGNATURE_INPUT, REQUEST_SIGNATURE].map(|name| header(&request.headers, name));
-    let claim = Claim::parse(digest?, input?).map_err(refuse)?;
-    let signature = signature?;
+    let SignedHeaders { content_digest, signature_input, signature } = signed_headers(&request.headers)?;
+    let claim = Claim::parse(&content_digest, &signature_input).map_err(refuse)?;
     let client = database.client(claim.key).await?;
     let client = client.ok_or_else(|| Error::Key(format!("key {} is unknown or revoked", claim.key.short())))?;
     let signed = Request {
@@ -32,7 +30,7 @@ pub async fn authenticate(database: &Database, request: &Parts, now: Timestamp) 
         query: request.uri.query().unwrap_or(""),
         content: claim.content,
     };
-    signed.verify(&claim, signature, &client.key).map_err(refuse)?;
+    signed.verify(&claim, &signature, &client.key).map_err(refuse)?;
     // Only who has a key learns how far the clocks are apart.
     if now.duration_since(claim.created).abs() > CLOCKS_APART {
         return Err(Error::Clock { signed: claim.created, now });
@@ -40,7 +38,18 @@ pub async fn authenticate(database: &Database, request: &Parts, now: Timestamp) 
     Ok((client, claim))
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str> {
-    let value = headers.get(name).and_then(|value| value.to_str().ok());
-    value.ok_or_else(|| Error::Key(format!("the header {name} is missing")))
+/// The headers that sign a request, which prove nothing yet.
+///
+/// # Errors
+/// [`Error::Key`] if one is missing.
+pub fn signed_headers(headers: &HeaderMap) -> Result<SignedHeaders> {
+    let header = |name: &'static str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.map(str::to_owned).ok_or_else(|| Error::Key(format!("the header {name} is missing")))
+    };
+    Ok(SignedHeaders {
+        content_digest: header(CONTENT_DIGEST)?,
+        signature_input: header(SIGNATURE_INPUT)?,
+        signature: header(REQUEST_SIGNATURE)?,
+    })
 }

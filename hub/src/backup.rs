@@ -28,10 +28,10 @@ const ORDER: [&str; 6] = ["keys", "tls", "objects/receipts", "objects/segments",
 /// # Errors
 /// [`Error::Models`] with the path; [`Error::Database`]; [`Error::Content`] for a hub whose database is elsewhere.
 pub async fn backup(data: &DataFolder, file: &Path) -> Result<usize> {
-    if data.database.is_some() {
+    if data.database.is_some() || data.bucket.is_some() {
         let reason =
-            "the database is elsewhere: back it up by its own means, as pg_dump, and this folder by others".to_owned();
-        return Err(Error::Content(reason));
+            "database or objects are elsewhere: back them up by their own means, as pg_dump and versions of a bucket";
+        return Err(Error::Content(reason.to_owned()));
     }
     let own = data.path.join(DATABASE);
     if !own.exists() {

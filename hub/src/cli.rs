@@ -16,7 +16,7 @@ use serde::Serialize;
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::server::DataFolder;
+use crate::{objects::Bucket, server::DataFolder};
 
 /// The server between devices and workstation: takes samples in, hands models out.
 #[derive(Debug, Parser)]
@@ -68,13 +68,20 @@ struct DataArgs {
     /// Address of a PostgreSQL database, in place of the file in the hub's folder; DATABASE_URL says it too
     #[arg(long, value_name = "URL")]
     database: Option<String>,
+    /// Bucket of an S3 store, in place of the objects in the hub's folder; OBJECTS_URL says it too, and the variables that AWS's own
+    /// programs know say how to get there (AWS_ENDPOINT, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and others)
+    #[arg(long, value_name = "s3://BUCKET/PREFIX")]
+    objects: Option<String>,
 }
 
 impl DataArgs {
     fn folder(&self) -> DataFolder {
+        let options = || env::vars().filter(|(name, _)| name.starts_with("AWS_")).collect();
+        let url = self.objects.clone().or_else(|| env::var("OBJECTS_URL").ok());
         DataFolder {
             path: self.data.clone(),
             database: self.database.clone().or_else(|| env::var("DATABASE_URL").ok()),
+            bucket: url.map(|url| Bucket { url, options: options() }),
         }
     }
 }

@@ -6,7 +6,12 @@ use std::path::Path;
 
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
-use models::{Digest, hub::Role, signing::PublicKey, sync::DeviceStatus};
+use models::{
+    Digest,
+    hub::Role,
+    signing::{PublicKey, request::SignedHeaders},
+    sync::DeviceStatus,
+};
 use sqlx::{
     AnyPool, Row,
     any::{AnyPoolOptions, AnyRow},
@@ -17,7 +22,7 @@ use crate::{Error, Result, rollout::Channel};
 /// Connections that one process holds.
 const CONNECTIONS: u32 = 8;
 
-const SCHEMA: [&str; 8] = [
+const SCHEMA: [&str; 10] = [
     "CREATE TABLE IF NOT EXISTS tokens (
         digest TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, expires BIGINT NOT NULL, used BIGINT)",
     "CREATE TABLE IF NOT EXISTS clients (
@@ -30,6 +35,10 @@ const SCHEMA: [&str; 8] = [
         received BIGINT NOT NULL, PRIMARY KEY (device, digest))",
     "CREATE INDEX IF NOT EXISTS segment_times ON segments (device, received)",
     "CREATE TABLE IF NOT EXISTS statuses (device TEXT PRIMARY KEY, reported BIGINT NOT NULL, status TEXT NOT NULL)",
+    // Whose the segments are, by the device's own signature.
+    "CREATE TABLE IF NOT EXISTS seals (
+        device TEXT NOT NULL, digest TEXT NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (device, digest))",
+    "CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, secret TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS channels (name TEXT PRIMARY KEY, revision BIGINT NOT NULL, channel TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS log (
         at BIGINT NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL)",
@@ -65,9 +74,9 @@ pub struct SegmentRow {
     pub digest: Digest,
     /// Its size.
     pub bytes: u64,
-    /// Samples in it.
+    /// Samples in it; 0 if the hub has not looked into it.
     pub samples: u64,
-    /// When it was in.
+    /// When it came in, or was let in.
     pub received: Timestamp,
 }
 
@@ -128,6 +137,23 @@ impl Database {
     pub async fn copy_to(&self, file: &Path) -> Result<()> {
         sqlx::query("VACUUM INTO $1").bind(file.display().to_string()).execute(&self.pool).await?;
         Ok(())
+    }
+
+    /// A secret of the hub's that all its processes share: the one that is there, or else this one from now on.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn secret(&self, name: &str, new: &str) -> Result<String> {
+        sqlx::query("INSERT INTO secrets (name, secret) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(name.to_owned())
+            .bind(new.to_owned())
+            .execute(&self.pool)
+            .await?;
+        let row = sqlx::query("SELECT secret FROM secrets WHERE name = $1")
+            .bind(name.to_owned())
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(row.try_get(0)?)
     }
 
     /// Remembers a token by its digest; the token itself is nowhere.
@@ -225,6 +251,20 @@ impl Database {
         rows.iter().map(client).collect()
     }
 
+    /// Every key that ever was enrolled under a name.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn clients_named(&self, name: &str) -> Result<Vec<Client>> {
+        let rows = sqlx::query(
+            "SELECT public_key, name, role, enrolled, revoked FROM clients WHERE name = $1 ORDER BY enrolled",
+        )
+        .bind(name.to_owned())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(client).collect()
+    }
+
     /// Takes a name's key all its rights. Whether there was one.
     ///
     /// # Errors
@@ -238,11 +278,13 @@ impl Database {
         Ok(revoked.rows_affected() > 0)
     }
 
-    /// Remembers that a segment is in.
+    /// Remembers that a segment is in, or was let in, and by whose signature.
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub async fn add_segment(&self, segment: &SegmentRow) -> Result<()> {
+    pub async fn add_segment(&self, segment: &SegmentRow, seal: &SignedHeaders) -> Result<()> {
+        let seal = serde_json::to_string(seal).map_err(|e| models::Error::malformed("a seal", "JSON", e))?;
+        let mut transaction = self.pool.begin().await?;
         sqlx::query(
             "INSERT INTO segments (device, digest, bytes, samples, received) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT DO NOTHING",
@@ -252,9 +294,32 @@ impl Database {
         .bind(segment.bytes as i64)
         .bind(segment.samples as i64)
         .bind(segment.received.as_millisecond())
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
-        Ok(())
+        // The last one: the key of an earlier one may have been revoked before the segment came.
+        sqlx::query(
+            "INSERT INTO seals (device, digest, seal) VALUES ($1, $2, $3)
+             ON CONFLICT (device, digest) DO UPDATE SET seal = excluded.seal",
+        )
+        .bind(segment.device.clone())
+        .bind(segment.digest.to_string())
+        .bind(seal)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// A segment's seal, as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn seal(&self, device: &str, digest: Digest) -> Result<Option<String>> {
+        let row = sqlx::query("SELECT seal FROM seals WHERE device = $1 AND digest = $2")
+            .bind(device.to_owned())
+            .bind(digest.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
     /// Bytes of the segments that a device sent since then.
@@ -278,7 +343,9 @@ impl Database {
     /// # Errors
     /// [`Error::Database`].
     pub async fn forget(&self, device: &str) -> Result<u64> {
-        sqlx::query("DELETE FROM statuses WHERE device = $1").bind(device.to_owned()).execute(&self.pool).await?;
+        for statement in ["DELETE FROM statuses WHERE device = $1", "DELETE FROM seals WHERE device = $1"] {
+            sqlx::query(statement).bind(device.to_owned()).execute(&self.pool).await?;
+        }
         let gone =
             sqlx::query("DELETE FROM segments WHERE device = $1").bind(device.to_owned()).execute(&self.pool).await?;
         Ok(gone.rows_affected())

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use models::{
     Digest, Sample, segment,
-    signing::{Message, PrivateKey},
+    signing::{Message, PrivateKey, request::SignedHeaders},
     sync::{self, Receipt},
 };
 use sha2::{Digest as _, Sha256};
@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     Error, Result,
     database::{Database, SegmentRow},
-    objects::Objects,
+    objects::{Objects, Stored},
 };
 
 /// Pieces of the body between the network and the check.
@@ -40,8 +40,8 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Takes the segment of this device and digest from a body of at most `limit` bytes, and receipts it. A segment that is
-    /// here already is receipted again.
+    /// Takes the segment of this device and digest, which its request has signed for, from a body of at most `limit` bytes, and receipts
+    /// it. A segment that is here already is receipted again.
     ///
     /// # Errors
     /// [`Error::Content`] for a body that is not that segment; nothing of it stays. [`Error::Store`], [`Error::Database`].
@@ -49,6 +49,7 @@ impl Intake {
         &self,
         device: &str,
         digest: Digest,
+        seal: SignedHeaders,
         body: BodyDataStream,
         limit: u64,
         now: Timestamp,
@@ -58,16 +59,34 @@ impl Intake {
         let row = SegmentRow { device: device.to_owned(), digest, bytes, samples, received: now };
         // Goes on although the client may be gone.
         let intake = self.clone();
-        let receipted = tokio::spawn(async move { intake.note(&row).await }).await;
+        let receipted = tokio::spawn(async move {
+            intake.database.add_segment(&row, &seal).await?;
+            intake.receipt(&row.device, digest, Some(samples as usize), now).await
+        });
+        let receipted = receipted.await;
         receipted.map_err(|e| Error::BrokenOff(format!("{name} is stored, and not receipted yet: {e}")))?
     }
 
-    async fn note(&self, row: &SegmentRow) -> Result<Receipt> {
-        self.database.add_segment(row).await?;
-        self.receipt(&row.device, row.digest, row.samples as usize, row.received).await
+    /// Receipts a segment that its device has brought to the store itself, if it is there, whole, by the store's own check of its
+    /// content.
+    ///
+    /// # Errors
+    /// [`Error::Store`], also if the store checks nothing; [`Error::Database`].
+    pub async fn confirm(&self, device: &str, digest: Digest, bytes: u64, now: Timestamp) -> Result<Option<Receipt>> {
+        let expected = Stored { bytes, digest: Some(digest) };
+        if self.objects.stored(&sync::segment(device, digest)).await? != Some(expected) {
+            return Ok(None);
+        }
+        Ok(Some(self.receipt(device, digest, None, now).await?))
     }
 
-    async fn receipt(&self, device: &str, segment: Digest, samples: usize, received: Timestamp) -> Result<Receipt> {
+    async fn receipt(
+        &self,
+        device: &str,
+        segment: Digest,
+        samples: Option<usize>,
+        received: Timestamp,
+    ) -> Result<Receipt> {
         let receipt = Receipt { segment, samples, received };
         self.objects.put(&sync::receipt(device, segment), receipt.seal(Some(&self.key))?.into()).await?;
         Ok(receipt)
@@ -128,23 +147,28 @@ impl Intake {
         }
     }
 
-    /// Receipts what was stored when the hub went down, and not receipted yet. How many.
+    /// Receipts what was stored when the hub went down, and not receipted yet. How many. Of a bucket, which may be large and shared
+    /// with other hubs, nothing is: devices ask again for what has no receipt.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Database`].
     pub async fn catch_up(&self, now: Timestamp) -> Result<usize> {
+        if self.objects.is_direct() {
+            return Ok(0);
+        }
         let receipts: HashSet<String> = self.objects.list("receipts").await?.into_iter().collect();
         let mut count = 0;
         for name in self.objects.list(sync::SEGMENTS).await? {
             let Ok((device, digest)) = sync::parse_segment(&name) else { continue };
-            if receipts.contains(&sync::receipt(&device, digest)) {
+            // Without a seal, nothing says whose it is; the device asks again.
+            let is_sealed = self.database.seal(&device, digest).await?.is_some();
+            if receipts.contains(&sync::receipt(&device, digest)) || !is_sealed {
                 continue;
             }
             let bytes = self.objects.get(&name).await?.bytes().await?;
             match segment::parse(Path::new(&name), digest, &bytes) {
                 Ok(samples) => {
-                    let (bytes, samples) = (bytes.len() as u64, samples.len());
-                    self.note(&SegmentRow { device, digest, bytes, samples: samples as u64, received: now }).await?;
+                    self.receipt(&device, digest, Some(samples.len()), now).await?;
                     count += 1;
                 }
                 Err(e) => tracing::error!("the store holds a damaged segment, which stays without a receipt: {e}"),

@@ -1,22 +1,40 @@
 //! The objects that devices and workstation share, by the names of [`models::sync`], in any object store.
 
-use std::{path::Path, sync::Arc};
+mod s3;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use models::{Digest, hub::Elsewhere};
 use object_store::{
     GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, buffered::BufWriter, local::LocalFileSystem, path::Path as Name,
 };
 
+use self::s3::S3;
+pub use self::s3::Stored;
 use crate::{Error, Result};
 
 /// Bytes that are written at once.
 const PART: usize = 1 << 20;
+/// The same to an S3 store, which takes no fewer.
+const S3_PART: usize = 5 << 20;
 
 /// The store.
 #[derive(Clone, Debug)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
+    s3: Option<Arc<S3>>,
+}
+
+/// Where objects are, if not in the hub's own folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// `s3://BUCKET/PREFIX`.
+    pub url: String,
+    /// How to get there, by the names that AWS's own programs know from the environment, such as `AWS_ENDPOINT`, `AWS_REGION`,
+    /// `AWS_ACCESS_KEY_ID`; others are passed over.
+    pub options: BTreeMap<String, String>,
 }
 
 impl Objects {
@@ -25,7 +43,48 @@ impl Objects {
     /// # Errors
     /// [`Error::Store`].
     pub fn folder(path: &Path) -> Result<Self> {
-        Ok(Self { store: Arc::new(LocalFileSystem::new_with_prefix(path)?.with_fsync(true)) })
+        Ok(Self { store: Arc::new(LocalFileSystem::new_with_prefix(path)?.with_fsync(true)), s3: None })
+    }
+
+    /// Objects in a bucket of an S3 store. What is large goes between it and the clients directly.
+    ///
+    /// # Errors
+    /// [`Error::Models`] for an address that is none; [`Error::Store`].
+    pub fn bucket(bucket: &Bucket) -> Result<Self> {
+        let s3 = Arc::new(S3::open(&bucket.url, &bucket.options)?);
+        Ok(Self { store: s3.store(), s3: Some(s3) })
+    }
+
+    /// Whether what is large goes between store and clients directly.
+    pub fn is_direct(&self) -> bool {
+        self.s3.is_some()
+    }
+
+    /// Where a client can bring an object of this content; nothing if that is the hub itself.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if there are no credentials to sign with.
+    pub async fn upload(&self, name: &str, digest: Digest, bytes: u64) -> Result<Option<Elsewhere>> {
+        let Some(s3) = &self.s3 else { return Ok(None) };
+        Ok(Some(s3.upload(name, digest, bytes).await?))
+    }
+
+    /// Where a client can have an object; nothing if that is the hub itself.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if there are no credentials to sign with.
+    pub async fn download(&self, name: &str) -> Result<Option<Elsewhere>> {
+        let Some(s3) = &self.s3 else { return Ok(None) };
+        Ok(Some(s3.download(name).await?))
+    }
+
+    /// What the store has under a name, by its own check; nothing of a folder, which checks nothing.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn stored(&self, name: &str) -> Result<Option<Stored>> {
+        let Some(s3) = &self.s3 else { return Ok(None) };
+        s3.stored(name).await
     }
 
     /// An object, its content still to be read.
@@ -79,7 +138,8 @@ impl Objects {
     /// An object that is written piece by piece, and there only once it is shut down.
     pub fn writer(&self, name: &str) -> BufWriter {
         // One part at a time: the default is eight of ten mebibytes.
-        BufWriter::with_capacity(Arc::clone(&self.store), Name::from(name), PART).with_max_concurrency(1)
+        let part = if self.is_direct() { S3_PART } else { PART };
+        BufWriter::with_capacity(Arc::clone(&self.store), Name::from(name), part).with_max_concurrency(1)
     }
 
     /// Deletes an object; that it is not there is as good.

@@ -19,7 +19,7 @@ use crate::{
     database::Database,
     intake::Intake,
     limits::Limits,
-    objects::Objects,
+    objects::{Bucket, Objects},
     tls::Identity,
 };
 
@@ -41,6 +41,8 @@ pub struct DataFolder {
     pub path: PathBuf,
     /// Address of a database in place of the file in it.
     pub database: Option<String>,
+    /// A bucket in place of the objects in it.
+    pub bucket: Option<Bucket>,
 }
 
 impl DataFolder {
@@ -57,14 +59,21 @@ impl DataFolder {
         Database::open(self.database.as_ref().unwrap_or(&own)).await
     }
 
-    /// Opens the store of objects, which is created if it is missing.
+    /// Opens the store of objects; a folder is created if it is missing.
     ///
     /// # Errors
     /// [`Error::Models`], [`Error::Store`].
     pub fn objects(&self) -> Result<Objects> {
-        let objects = self.path.join("objects");
-        durable::create_folders(&objects)?;
-        Objects::folder(&objects)
+        if let Some(bucket) = &self.bucket {
+            return Objects::bucket(bucket);
+        }
+        let folder = self.objects_folder();
+        durable::create_folders(&folder)?;
+        Objects::folder(&folder)
+    }
+
+    fn objects_folder(&self) -> PathBuf {
+        self.path.join("objects")
     }
 
     /// Opens everything, which is created if it is missing.
@@ -73,8 +82,12 @@ impl DataFolder {
     /// [`Error::Models`], [`Error::Database`], [`Error::Store`].
     pub async fn intake(&self) -> Result<Intake> {
         let objects = self.objects()?;
-        delete_staged(&self.path.join("objects"))?;
-        Ok(Intake { database: self.database().await?, objects, key: self.key()? })
+        if self.bucket.is_none() {
+            delete_staged(&self.objects_folder())?;
+        }
+        let database = self.database().await?;
+        let key = self.key(&database).await?;
+        Ok(Intake { database, objects, key })
     }
 
     /// The hub's certificate, made for these names if there is none.
@@ -85,11 +98,19 @@ impl DataFolder {
         Identity::own(&self.path.join("tls"), names)
     }
 
-    fn key(&self) -> Result<PrivateKey> {
+    /// The key that signs receipts: in the folder, or, with a database elsewhere, in that, for all processes on it.
+    async fn key(&self, database: &Database) -> Result<PrivateKey> {
         let path = self.path.join("keys/hub.pem");
         if !path.exists() {
+            let new = PrivateKey::generate(secret)?.to_pem();
+            if self.database.is_some() {
+                let pem = database.secret("receipts", &new).await?;
+                let no_key =
+                    || models::Error::malformed("the hub's key in the database", "a P-256 key", "another text");
+                return Ok(PrivateKey::from_pem(&pem).ok_or_else(no_key)?);
+            }
             durable::create_folders(path.parent().unwrap_or(Path::new("")))?;
-            durable::write_secret(&path, PrivateKey::generate(secret)?.to_pem().as_bytes())?;
+            durable::write_secret(&path, new.as_bytes())?;
         }
         Ok(PrivateKey::read(&path)?)
     }

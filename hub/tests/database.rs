@@ -3,13 +3,14 @@
 use hub::{
     Error, Result,
     database::{Database, SegmentRow},
+    rollout::Channel,
 };
 use jiff::{SignedDuration, Timestamp};
 use models::{
     Digest,
     hub::Role,
-    signing::{PrivateKey, PublicKey},
-    sync::{Counters, DeviceStatus},
+    signing::{PrivateKey, PublicKey, request::SignedHeaders},
+    sync::{ChannelPointer, Counters, DeviceStatus},
 };
 
 fn key(byte: u8) -> PublicKey {
@@ -41,6 +42,8 @@ async fn suite(url: &str) -> Result<()> {
     a_revoked_key_is_unknown_and_its_name_is_free(&database).await?;
     segments_are_counted_by_device_and_time(&database).await?;
     of_statuses_the_latest_counts(&database).await?;
+    of_two_who_change_a_channel_one_does(&database).await?;
+    a_secret_is_the_first_that_was_given(&database).await?;
     the_log_says_the_last_things_first(&database).await?;
     // Everything is still there, for another process too.
     let again = Database::open(url).await?;
@@ -108,8 +111,13 @@ async fn segments_are_counted_by_device_and_time(database: &Database) -> Result<
             samples: 1,
             received: at(second),
         };
-        database.add_segment(&row).await?;
-        database.add_segment(&row).await?;
+        assert_eq!(database.seal(device, row.digest).await?, None);
+        for signature in ["first", "last"] {
+            let part = || signature.to_owned();
+            let seal = SignedHeaders { content_digest: part(), signature_input: part(), signature: part() };
+            database.add_segment(&row, &seal).await?;
+        }
+        assert!(database.seal(device, row.digest).await?.is_some_and(|seal| seal.contains("last")));
     }
     assert_eq!(database.bytes_since("a", at(-1)).await?, 12, "sending it again counts once");
     assert_eq!(database.bytes_since("a", at(0)).await?, 7);
@@ -141,6 +149,27 @@ async fn of_statuses_the_latest_counts(database: &Database) -> Result<()> {
     assert_eq!(statuses, [status("d1", 1, 10), status("d2", 2, 15)]);
     database.forget("d1").await?;
     assert_eq!(database.devices().await?, ["d2"]);
+    Ok(())
+}
+
+async fn of_two_who_change_a_channel_one_does(database: &Database) -> Result<()> {
+    let to = |sequence| ChannelPointer { bundle: Digest::of(b"bundle"), sequence };
+    let channel = |sequence| Channel { stable: Some(to(sequence)), ..Channel::default() };
+    assert_eq!(database.channel("stable").await?, None);
+    assert!(database.put_channel("stable", &channel(1), None).await?);
+    assert!(!database.put_channel("stable", &channel(2), None).await?, "it is there by now");
+    let (found, revision) = database.channel("stable").await?.expect("a channel");
+    assert_eq!(found, channel(1));
+    assert!(database.put_channel("stable", &channel(3), Some(revision)).await?);
+    assert!(!database.put_channel("stable", &channel(4), Some(revision)).await?, "somebody was first");
+    assert_eq!(database.channel("stable").await?.map(|(channel, _)| channel), Some(channel(3)));
+    assert_eq!(database.channels().await?, ["stable"]);
+    Ok(())
+}
+
+async fn a_secret_is_the_first_that_was_given(database: &Database) -> Result<()> {
+    assert_eq!(database.secret("receipts", "one").await?, "one");
+    assert_eq!(database.secret("receipts", "another").await?, "one");
     Ok(())
 }
 

@@ -7,10 +7,23 @@
 //! | `GET /v1/objects?prefix=PREFIX` | the names of objects, as a JSON array | by role |
 //!
 //! All but the first are signed as [`crate::signing::request`] says. What is refused is answered by a [`Refusal`].
+//!
+//! A hub whose objects are in an S3 store answers a `GET` or `PUT` of a bundle's file or a segment by status 307 and an [`Elsewhere`].
+//! After the client has brought it there, it repeats its `PUT`, which then needs no content: the hub asks the store for it.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::sync;
+use crate::{
+    Digest, Error, Result,
+    signing::{
+        PublicKey,
+        request::{Claim, Request, SignedHeaders},
+    },
+    sync,
+};
 
 /// Path of enrolment.
 pub const ENROL: &str = "/v1/enrol";
@@ -95,6 +108,56 @@ pub struct Enrolled {
     pub hub_key: String,
 }
 
+/// Where an object is to be had, or brought, in place of the hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Elsewhere {
+    /// The address, which is good for minutes, and for this object alone.
+    pub url: String,
+    /// Headers to send with the request.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// The keys that a hub knew a device by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceKeys {
+    /// All of them, also those that were revoked.
+    pub keys: Vec<DeviceKey>,
+}
+
+/// A key that a hub knew a device by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceKey {
+    /// Its public half in PEM form.
+    pub public_key: String,
+    /// Since when it is worth nothing any more.
+    pub revoked: Option<Timestamp>,
+}
+
+impl DeviceKeys {
+    /// Proves that one of these keys, before it was revoked, has signed the upload of a segment of that device.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`](crate::Error::Malformed) for a seal that is none; [`Error::Untrusted`](crate::Error::Untrusted) for one of
+    /// another key, another segment, or after its time.
+    pub fn verify(&self, device: &str, segment: Digest, seal: &SignedHeaders) -> Result<()> {
+        let name = sync::segment(device, segment);
+        let claim = Claim::parse(&seal.content_digest, &seal.signature_input)?;
+        let is_it = |key: &DeviceKey| {
+            let key = PublicKey::from_pem(&key.public_key)?;
+            let path = format!("{OBJECTS}/{name}");
+            let upload = Request { method: "PUT", path: &path, query: "", content: segment };
+            upload.verify(&claim, &seal.signature, &key).ok()
+        };
+        let is_good = |key: &&DeviceKey| key.revoked.is_none_or(|revoked| claim.created < revoked);
+        let is_signed = claim.content == segment && self.keys.iter().filter(is_good).any(|key| is_it(key).is_some());
+        let trusted = || self.keys.iter().filter_map(|key| Some(PublicKey::from_pem(&key.public_key)?.id().short()));
+        if is_signed { Ok(()) } else { Err(Error::Untrusted { what: name, trusted: trusted().collect() }) }
+    }
+}
+
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
@@ -131,7 +194,7 @@ pub enum RefusalCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Digest;
+    use crate::signing::PrivateKey;
 
     #[test]
     fn a_device_reaches_nothing_of_another() {
@@ -177,6 +240,42 @@ mod tests {
             assert_eq!(role.may("cam-1", Action::Write, &sync::segment("cam-1", digest)), is_device);
             let publishes = role == Role::Publisher;
             assert_eq!(role.may("x", Action::Write, &sync::channel("stable")), publishes);
+        }
+    }
+
+    #[test]
+    fn a_seal_is_of_one_segment_by_a_key_of_its_device_in_its_time() {
+        let key = |byte| PrivateKey::from_secret([byte; 32]).expect("a key");
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let known = |byte, revoked: Option<i64>| DeviceKey {
+            public_key: key(byte).public().to_pem(),
+            revoked: revoked.map(at),
+        };
+        let segment = Digest::of(b"segment");
+        let seal = |method, name: &str, content, byte| {
+            let path = format!("{OBJECTS}/{name}");
+            Request { method, path: &path, query: "", content }.sign(at(100), &key(byte))
+        };
+        let name = sync::segment("cam-1", segment);
+        let good = seal("PUT", &name, segment, 2);
+        let keys = |keys| DeviceKeys { keys };
+        let verify = |keys: &DeviceKeys, seal: &SignedHeaders| keys.verify("cam-1", segment, seal).is_ok();
+        assert!(verify(&keys(vec![known(1, Some(50)), known(2, None)]), &good));
+        assert!(verify(&keys(vec![known(2, Some(101))]), &good), "it was revoked later");
+        assert!(!verify(&keys(vec![known(2, Some(100))]), &good));
+        for wrong in [vec![], vec![known(1, None)]] {
+            assert!(!verify(&keys(wrong), &good));
+        }
+        let two = keys(vec![known(2, None)]);
+        let other = Digest::of(b"other");
+        assert!(two.verify("cam-2", segment, &good).is_err() && two.verify("cam-1", other, &good).is_err());
+        for wrong in [
+            seal("PUT", &name, other, 2),
+            seal("GET", &name, segment, 2),
+            seal("PUT", &sync::segment("cam-2", segment), segment, 2),
+            SignedHeaders { signature: "sig=::".into(), ..good },
+        ] {
+            assert!(!verify(&two, &wrong), "{wrong:?}");
         }
     }
 }

@@ -10,8 +10,10 @@
 //! channels/CHANNEL.demand.json     what the fleet has of each class, and what is wanted: a Demand
 //! bundles/DIGEST/FILE              the files of a bundle
 //! segments/DEVICE/DIGEST.tar       a sealed segment, uploaded by a device
+//! seals/DEVICE/DIGEST.json         the device's signature of it, kept by a hub: SignedHeaders of its upload
 //! receipts/DEVICE/DIGEST.json      workstation or hub has it: a signed Receipt; only then does the device delete its copy
 //! devices/DEVICE.json              how the device is: a DeviceStatus
+//! clients/DEVICE.json              the keys that a hub knew the device by: DeviceKeys
 //! ```
 //!
 //! Everything but pointers, orders, demands, statuses and signatures is named by its content and never changes.
@@ -39,8 +41,9 @@ pub struct ChannelPointer {
 pub struct Receipt {
     /// The segment.
     pub segment: Digest,
-    /// Samples taken from it.
-    pub samples: usize,
+    /// Samples taken from it; nothing if only its digest was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
     /// When.
     pub received: Timestamp,
 }
@@ -271,6 +274,16 @@ pub fn parse_segment(name: &str) -> Result<(String, Digest)> {
 /// Name of a segment's receipt.
 pub fn receipt(device: &str, segment: Digest) -> String {
     format!("receipts/{device}/{segment}.json")
+}
+
+/// Name of a segment's seal.
+pub fn seal(device: &str, segment: Digest) -> String {
+    format!("seals/{device}/{segment}.json")
+}
+
+/// Name of the keys of a device.
+pub fn device_keys(device: &str) -> String {
+    format!("clients/{device}.json")
 }
 
 /// Name of a device's status.

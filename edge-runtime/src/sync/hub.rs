@@ -11,7 +11,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use models::{
     Digest, durable,
-    hub::{ENROL, Enrol, Enrolled, OBJECTS, Refusal, RefusalCode},
+    hub::{ENROL, Elsewhere, Enrol, Enrolled, OBJECTS, Refusal, RefusalCode},
     signing::{
         PrivateKey,
         request::{CONTENT_DIGEST, REQUEST_SIGNATURE, Request, SIGNATURE_INPUT},
@@ -127,7 +127,7 @@ impl Credentials {
         let message = Enrol { token: token.to_owned(), public_key: key.public().to_pem() };
         let body = serde_json::to_vec(&message).map_err(|e| models::Error::malformed("a token", "JSON", e))?;
         let request = http::Request::post(format!("{hub}{ENROL}")).body(body).map_err(|e| malformed_url(hub, e))?;
-        let answer = agent(certificate.as_deref())?.run(request).map_err(|e| offline(hub, e))?;
+        let answer = agent_trusting(certificate.as_deref())?.run(request).map_err(|e| offline(hub, e))?;
         let text = accept("enrol at", hub, answer)?;
         let enrolled: Enrolled =
             serde_json::from_slice(&text).map_err(|e| models::Error::malformed(hub, "an enrolment", e))?;
@@ -161,6 +161,8 @@ fn secret() -> Result<[u8; 32]> {
 #[derive(Debug)]
 pub(super) struct HubClient {
     agent: Agent,
+    /// For the store that a hub may send us to, which does not have the hub's own certificate.
+    store: Agent,
     url: String,
     credentials: Credentials,
     /// Milliseconds by which the hub's clock is ahead of ours, as far as it has said.
@@ -169,8 +171,8 @@ pub(super) struct HubClient {
 
 impl HubClient {
     pub(super) fn new(url: &str, credentials: Credentials) -> Result<Self> {
-        let agent = agent(credentials.certificate.as_deref())?;
-        Ok(Self { agent, url: url.to_owned(), credentials, ahead: AtomicI64::new(0) })
+        let agent = agent_trusting(credentials.certificate.as_deref())?;
+        Ok(Self { agent, store: agent_trusting(None)?, url: url.to_owned(), credentials, ahead: AtomicI64::new(0) })
     }
 
     pub(super) fn enrolled(&self) -> &Enrolled {
@@ -179,6 +181,15 @@ impl HubClient {
 
     pub(super) fn get(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let Some(mut answer) = found(self.call("GET", &path(name), "", &[])?) else { return Ok(None) };
+        if answer.status() == StatusCode::TEMPORARY_REDIRECT {
+            let request = elsewhere(name, "GET", answer)?.body(()).map_err(|e| malformed_url(&self.url, e))?;
+            let there = self.store.run(request).map_err(|e| offline(&self.url, e))?;
+            match found(there) {
+                Some(there) => answer = there,
+                None => return Ok(None),
+            }
+            check_store("read", name, &mut answer)?;
+        }
         check("read", name, &mut answer)?;
         let size = length(&answer);
         if size.is_some_and(|size| size > limit) {
@@ -205,6 +216,13 @@ impl HubClient {
 
     pub(super) fn put(&self, name: &str, content: &[u8]) -> Result<()> {
         let mut answer = self.call("PUT", &path(name), "", content)?;
+        if answer.status() == StatusCode::TEMPORARY_REDIRECT {
+            let request = elsewhere(name, "PUT", answer)?.body(content).map_err(|e| malformed_url(&self.url, e))?;
+            let mut there = self.store.run(request).map_err(|e| offline(&self.url, e))?;
+            check_store("write", name, &mut there)?;
+            // The hub sees for itself that it is there.
+            answer = self.call("PUT", &path(name), "", content)?;
+        }
         check("write", name, &mut answer)
     }
 
@@ -257,7 +275,7 @@ impl HubClient {
     }
 }
 
-fn agent(certificate: Option<&[u8]>) -> Result<Agent> {
+fn agent_trusting(certificate: Option<&[u8]>) -> Result<Agent> {
     let mut tls = TlsConfig::builder();
     if let Some(pem) = certificate {
         let certificate = Certificate::from_pem(pem)
@@ -306,6 +324,26 @@ fn check(action: &'static str, name: &str, answer: &mut Response<Body>) -> Resul
         return Ok(());
     }
     Err(Error::Refused { action, name: name.to_owned(), refusal: refusal(answer) })
+}
+
+/// The request to where a hub sends us.
+fn elsewhere(name: &str, method: &str, answer: Response<Body>) -> Result<http::request::Builder> {
+    let text = answer.into_body().into_with_config().limit(MAX_MESSAGE).read_to_vec();
+    let Elsewhere { url, headers }: Elsewhere = serde_json::from_slice(&text.map_err(|e| offline(name, e))?)
+        .map_err(|e| models::Error::malformed(name, "where it is to be had", e))?;
+    let request = http::Request::builder().method(method).uri(url);
+    Ok(headers.into_iter().fold(request, |request, (header, value)| request.header(header, value)))
+}
+
+/// What a store says when it refuses is its own matter, and may pass.
+fn check_store(action: &'static str, name: &str, answer: &mut Response<Body>) -> Result<()> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let said = answer.body_mut().with_config().limit(MAX_MESSAGE).read_to_string().unwrap_or_default();
+    let refusal = Refusal { code: RefusalCode::Hub, message: format!("its store answers {status}: {said}") };
+    Err(Error::Refused { action, name: name.to_owned(), refusal })
 }
 
 /// Why an answer refuses. A proxy on the way may answer too, in words of its own.

@@ -1,11 +1,15 @@
 //! Takes the devices' segments in: verified, kept, receipted.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fs,
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use edge_runtime::sync::Remote;
 use jiff::Timestamp;
-use models::{Digest, Sample, durable, segment, signing::Message, sync};
+use models::{Digest, Sample, durable, hub::DeviceKeys, segment, signing::Message, sync};
 use serde::Serialize;
 
 use super::forget::forgotten;
@@ -21,6 +25,8 @@ pub struct Ingested {
     pub segments: usize,
     /// Samples in them.
     pub samples: usize,
+    /// Segments that a hub has let in and that are not there yet, or that somebody but their device has put there.
+    pub unsealed: usize,
     /// Objects that are no valid segment, each with the reason. They are left where they are and never receipted.
     pub refused: Vec<String>,
 }
@@ -28,7 +34,7 @@ pub struct Ingested {
 /// Fetches, verifies and keeps every segment that is not here yet, then receipts it.
 ///
 /// The receipt is written only once the segment is durably here, signed by the key that signs bundles; a hub writes its own.
-/// Running it again changes nothing.
+/// At a hub, a segment must be signed by its device, by a key that the hub knows it by. Running it again changes nothing.
 ///
 /// # Errors
 /// If the remote or the disk fails. A segment that is not valid is no error.
@@ -43,6 +49,7 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
         durable::delete_temporary(&device)?;
     }
     let forgotten = forgotten(project)?;
+    let mut keys: BTreeMap<String, DeviceKeys> = BTreeMap::new();
     for name in remote.list(sync::SEGMENTS)? {
         let (device, digest) = match sync::parse_segment(&name) {
             Ok(parsed) => parsed,
@@ -60,6 +67,20 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
         let is_receipted = || Ok::<_, edge_runtime::Error>(is_hub || remote.size(&receipt_name)?.is_some());
         if path.exists() && is_receipted()? {
             continue;
+        }
+        if is_hub {
+            let Some(seal) = edge_runtime::sync::seal(remote, &device, digest)? else {
+                ingested.unsealed += 1;
+                continue;
+            };
+            let known = match keys.entry(device.clone()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(edge_runtime::sync::device_keys(remote, &device)?),
+            };
+            if let Err(e) = known.verify(&device, digest, &seal) {
+                ingested.refused.push(e.to_string());
+                continue;
+            }
         }
         let bytes = match remote.get(&name, MAX_SEGMENT) {
             Ok(Some(bytes)) => bytes,
@@ -80,7 +101,7 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
         durable::create_folders(path.parent().unwrap_or(Path::new("")))?;
         durable::write(&path, &bytes)?;
         if !is_hub {
-            let receipt = sync::Receipt { segment: digest, samples, received: now };
+            let receipt = sync::Receipt { segment: digest, samples: Some(samples), received: now };
             remote.put(&receipt_name, receipt.seal(key.as_ref())?)?;
         }
         ingested.segments += 1;

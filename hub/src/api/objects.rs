@@ -4,20 +4,30 @@ use axum::{
     Json,
     body::{Body, to_bytes},
     extract::{Query, Request, State},
-    http::{HeaderMap, StatusCode, header::CONTENT_LENGTH, request::Parts},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_LENGTH, LOCATION},
+        request::Parts,
+    },
     response::{IntoResponse, Response},
 };
 use jiff::{SignedDuration, Timestamp};
 use models::{
     Digest,
-    hub::{Action, OBJECTS, Role},
+    hub::{Action, DeviceKey, DeviceKeys, Elsewhere, OBJECTS, Role},
     signing::request::Claim,
     sync::{self, DeviceStatus, is_device_name},
 };
 use serde::Deserialize;
 
 use super::{Hub, allow};
-use crate::{Error, Result, database::Client};
+use crate::{
+    Error, Result,
+    auth::signed_headers,
+    database::{Client, SegmentRow},
+    intake::Intake,
+    objects::Stored,
+};
 
 /// Messages are pages of text, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -68,6 +78,11 @@ pub(super) async fn read(State(hub): State<Arc<Hub>>, request: Request) -> Resul
     if let Some(record) = Record::named(&name) {
         return Ok(record.json(&hub, &client, Timestamp::now()).await?.ok_or(Error::NotFound(name))?.into_response());
     }
+    if is_large(&name)
+        && let Some(elsewhere) = hub.intake.objects.download(&name).await?
+    {
+        return Ok(redirect(elsewhere));
+    }
     let object = hub.intake.objects.get(&name).await?;
     let size = object.meta.size;
     Ok(([(CONTENT_LENGTH, size)], Body::from_stream(object.into_stream())).into_response())
@@ -94,6 +109,16 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
     if let Ok((device, digest)) = sync::parse_segment(&name) {
         return take_segment(&hub, &parts.headers, &device, digest, &claim, body, now).await;
     }
+    if is_large(&name) && hub.intake.objects.is_direct() {
+        let expected = Stored { bytes: length(&parts.headers)?, digest: Some(claim.content) };
+        if hub.intake.objects.stored(&name).await? != Some(expected)
+            && let Some(elsewhere) = hub.intake.objects.upload(&name, claim.content, expected.bytes).await?
+        {
+            return Ok(redirect(elsewhere));
+        }
+        hub.intake.database.log(&client.name, "wrote", &name, now).await?;
+        return Ok(StatusCode::CREATED.into_response());
+    }
     let limit = if name.starts_with("bundles/") { MAX_BUNDLE_FILE } else { MAX_MESSAGE };
     let content = to_bytes(body, limit).await.map_err(|e| Error::BrokenOff(format!("{name}: {e}")))?;
     if Digest::of(&content) != claim.content {
@@ -118,8 +143,8 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
             hub.channels.publish(channel, to, &client.name, now).await?;
             return Ok(StatusCode::CREATED.into_response());
         }
-        // Nobody may write it.
-        Some(Record::Rollout(_)) | None => {}
+        // Nobody may write the others.
+        Some(Record::Rollout(_) | Record::Seal(..) | Record::Keys(_)) | None => {}
     }
     hub.intake.objects.put(&name, content).await?;
     hub.intake.database.log(&client.name, "wrote", &name, now).await?;
@@ -138,23 +163,45 @@ async fn take_segment(
     if claim.content != digest {
         return Err(Error::Content("the name of a segment is its content's sha256, and another one was signed".into()));
     }
-    let most = hub.limits.segment_bytes;
-    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let declared =
-        declared.ok_or_else(|| Error::BrokenOff("expected a content-length, as a proxy may drop it".into()))?;
+    let (most, declared) = (hub.limits.segment_bytes, length(headers)?);
     if declared > most {
         return Err(Error::TooLarge { what: "a segment".into(), found: declared, most });
     }
+    let Intake { database, objects, .. } = &hub.intake;
+    let is_let_in = objects.is_direct() && database.seal(device, digest).await?.is_some();
+    if is_let_in && let Some(receipt) = hub.intake.confirm(device, digest, declared, now).await? {
+        return Ok((StatusCode::CREATED, Json(receipt)).into_response());
+    }
     let (_upload, ongoing) = hub.uploads.begin(device, declared, hub.limits.device_uploads)?;
-    let today = hub.intake.database.bytes_since(device, now - DAY).await?;
-    if today.saturating_add(ongoing) > hub.limits.device_bytes_per_day {
+    let today = database.bytes_since(device, now - DAY).await?;
+    if !is_let_in && today.saturating_add(ongoing) > hub.limits.device_bytes_per_day {
         return Err(Error::TooMuch { what: format!("segments of {device} in a day"), seconds: 3600 });
+    }
+    if let Some(elsewhere) = objects.upload(&sync::segment(device, digest), digest, declared).await? {
+        // It counts from now on, whether it is brought or not.
+        let row = SegmentRow { device: device.to_owned(), digest, bytes: declared, samples: 0, received: now };
+        database.add_segment(&row, &signed_headers(headers)?).await?;
+        return Ok(redirect(elsewhere));
     }
     let Ok(_place) = hub.places.acquire().await else {
         return Err(Error::BrokenOff("the hub stops".into()));
     };
-    let receipt = hub.intake.take(device, digest, body.into_data_stream(), most, now).await?;
+    let receipt = hub.intake.take(device, digest, signed_headers(headers)?, body.into_data_stream(), most, now).await?;
     Ok((StatusCode::CREATED, Json(receipt)).into_response())
+}
+
+/// What a store takes and hands out itself, if it can. The rest are pages of text.
+fn is_large(name: &str) -> bool {
+    name.starts_with("bundles/") || sync::parse_segment(name).is_ok()
+}
+
+fn redirect(elsewhere: Elsewhere) -> Response {
+    (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, elsewhere.url.clone())], Json(elsewhere)).into_response()
+}
+
+fn length(headers: &HeaderMap) -> Result<u64> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    length.ok_or_else(|| Error::BrokenOff("expected a content-length, as a proxy may drop it".into()))
 }
 
 /// The object of a request that may do this.
@@ -191,20 +238,30 @@ enum Record<'a> {
     Pointer(&'a str),
     /// Of a channel.
     Rollout(&'a str),
+    /// Of a device's segment.
+    Seal(&'a str, Digest),
+    /// Of a device.
+    Keys(&'a str),
 }
 
 impl<'a> Record<'a> {
     fn named(name: &'a str) -> Option<Self> {
-        let (folder, file) = name.split_once('/')?;
-        let stem = file.strip_suffix(".json")?;
-        let of_rollout = stem.strip_suffix(".rollout");
-        let (record, of): (fn(&'a str) -> Self, _) = match (folder, of_rollout) {
-            ("devices", _) => (Self::Status, stem),
-            ("channels", None) => (Self::Pointer, stem),
-            ("channels", Some(channel)) => (Self::Rollout, channel),
+        let (folder, rest) = name.split_once('/')?;
+        let stem = rest.strip_suffix(".json")?;
+        let (record, of) = match folder {
+            "devices" => (Self::Status(stem), stem),
+            "clients" => (Self::Keys(stem), stem),
+            "channels" => match stem.strip_suffix(".rollout") {
+                Some(channel) => (Self::Rollout(channel), channel),
+                None => (Self::Pointer(stem), stem),
+            },
+            "seals" => {
+                let (device, digest) = stem.split_once('/')?;
+                (Self::Seal(device, digest.parse().ok()?), device)
+            }
             _ => return None,
         };
-        is_device_name(of).then(|| record(of))
+        is_device_name(of).then_some(record)
     }
 
     async fn json(&self, hub: &Hub, client: &Client, now: Timestamp) -> Result<Option<String>> {
@@ -218,6 +275,13 @@ impl<'a> Record<'a> {
                     Role::Reviewer | Role::Publisher => channel.stable,
                 };
                 pointer.map(|pointer| serde_json::to_string(&pointer).map_err(no_json)).transpose()
+            }
+            Self::Seal(device, digest) => hub.intake.database.seal(device, *digest).await,
+            Self::Keys(device) => {
+                let clients = hub.intake.database.clients_named(device).await?;
+                let key = |Client { key, revoked, .. }: Client| DeviceKey { public_key: key.to_pem(), revoked };
+                let keys = DeviceKeys { keys: clients.into_iter().map(key).collect() };
+                Ok(Some(serde_json::to_string(&keys).map_err(no_json)?))
             }
             Self::Rollout(channel) => {
                 hub.statuses.flush(&hub.intake.database).await?;

@@ -52,6 +52,11 @@ impl PrivateKey {
         SigningKey::from_pkcs8_pem(&read_text(path)?).map(Self).map_err(refused)
     }
 
+    /// The key in a PKCS#8 PEM text; none if it is no P-256 key.
+    pub fn from_pem(pem: &str) -> Option<Self> {
+        SigningKey::from_pkcs8_pem(pem).ok().map(Self)
+    }
+
     /// In PKCS#8 PEM form.
     pub fn to_pem(&self) -> String {
         #[expect(clippy::expect_used, reason = "a valid key of a fixed size always has its PEM form")]

@@ -2,6 +2,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::keys::{PrivateKey, PublicKey};
 use crate::{Digest, Error, Result};
@@ -32,8 +33,9 @@ pub struct Request<'a> {
     pub content: Digest,
 }
 
-/// The headers of a signed request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The headers of a signed request. Kept with what was sent, they prove whose it is later on, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SignedHeaders {
     /// [`CONTENT_DIGEST`].
     pub content_digest: String,
