@@ -1,5 +1,6 @@
 //! What the hub answers over HTTP; [`models::hub`] says it as a table.
 
+mod admin;
 mod enrol;
 mod objects;
 
@@ -13,7 +14,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use models::{
-    hub::{Action, ENROL, OBJECTS},
+    hub::{ADMIN, Action, ENROL, OBJECTS},
     signing::request::Claim,
 };
 use tokio::sync::Semaphore;
@@ -28,6 +29,9 @@ use crate::{
     limits::{Limits, Meter, Uploads},
     statuses::Statuses,
 };
+
+/// Messages are pages of text, in bytes.
+const MAX_MESSAGE: usize = 1 << 20;
 
 /// Everything that a request needs.
 #[derive(Debug)]
@@ -99,6 +103,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route(ENROL, post(enrol::enrol))
+        .route(ADMIN, post(admin::admin).layer(answered))
         .route(OBJECTS, get(objects::list))
         .route(
             &format!("{OBJECTS}/{{*name}}"),

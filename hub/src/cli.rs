@@ -1,9 +1,12 @@
 //! The program `flywheel-hub`.
+//!
+//! [`HubCommand`] can be a subcommand of another program, which then offers the very same commands, also for a hub elsewhere.
 
 mod backup;
 mod clients;
 mod devices;
 mod log;
+mod place;
 mod rollout;
 mod serve;
 mod token;
@@ -16,6 +19,17 @@ use serde::Serialize;
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
+use self::place::{OPERATOR, Place};
+pub use self::{
+    backup::{BackupArgs, RestoreArgs},
+    clients::{ClientsArgs, ForgetArgs, RevokeArgs},
+    devices::DevicesArgs,
+    log::LogArgs,
+    place::Ask,
+    rollout::RolloutArgs,
+    serve::ServeArgs,
+    token::TokenArgs,
+};
 use crate::{objects::Bucket, server::DataFolder};
 
 /// The server between devices and workstation: takes samples in, hands models out.
@@ -28,43 +42,44 @@ use crate::{objects::Bucket, server::DataFolder};
 A first start:
   flywheel-hub serve --data hub --name hub.local
   flywheel-hub token cam-1 --data hub                          prints a token, and how the device enrols by it
-  flywheel-hub token workstation --role publisher --data hub"
+  flywheel-hub token workstation --role admin --data hub"
 )]
 struct Program {
     #[command(subcommand)]
-    command: Command,
+    command: HubCommand,
 }
 
+/// What a hub's program can do.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum HubCommand {
     /// Serve devices and workstations
-    Serve(serve::ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Make a token with which one key can be enrolled, once
-    Token(token::TokenArgs),
+    Token(TokenArgs),
     /// Show who was enrolled
-    Clients(clients::ClientsArgs),
+    Clients(ClientsArgs),
     /// Show how the devices are, and how they do with the last bundle
-    Devices(devices::DevicesArgs),
+    Devices(DevicesArgs),
     /// Show how the last bundles go out, set the steps, or decide by hand
-    Rollout(rollout::RolloutArgs),
+    Rollout(RolloutArgs),
     /// Take a key all its rights, at once
-    Revoke(clients::RevokeArgs),
+    Revoke(RevokeArgs),
     /// Delete every sample that a device has sent
-    Forget(clients::ForgetArgs),
+    Forget(ForgetArgs),
     /// Write everything to one file, while the hub serves
-    Backup(backup::BackupArgs),
+    Backup(BackupArgs),
     /// Make a hub's folder from such a file
-    Restore(backup::RestoreArgs),
+    Restore(RestoreArgs),
     /// Show what was done, and by whom
-    Log(log::LogArgs),
+    Log(LogArgs),
 }
 
 /// Options of every command.
 #[derive(Debug, Args)]
 struct DataArgs {
-    /// The hub's folder
-    #[arg(long, value_name = "FOLDER", default_value = "hub")]
-    data: PathBuf,
+    /// The hub's folder; "hub" if nothing else is said
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
     /// Address of a PostgreSQL database, in place of the file in the hub's folder; DATABASE_URL says it too
     #[arg(long, value_name = "URL")]
     database: Option<String>,
@@ -75,11 +90,16 @@ struct DataArgs {
 }
 
 impl DataArgs {
+    /// Whether it was said where the hub's own files are.
+    fn is_given(&self) -> bool {
+        self.data.is_some() || self.database.is_some() || self.objects.is_some()
+    }
+
     fn folder(&self) -> DataFolder {
         let options = || env::vars().filter(|(name, _)| name.starts_with("AWS_")).collect();
         let url = self.objects.clone().or_else(|| env::var("OBJECTS_URL").ok());
         DataFolder {
-            path: self.data.clone(),
+            path: self.data.clone().unwrap_or_else(|| "hub".into()),
             database: self.database.clone().or_else(|| env::var("DATABASE_URL").ok()),
             bucket: url.map(|url| Bucket { url, options: options() }),
         }
@@ -99,34 +119,35 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let chosen = env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
     let filter = chosen.unwrap_or_else(|| Targets::new().with_default(Level::WARN).with_target("hub", Level::INFO));
     tracing_subscriber::registry().with(filter).with(fmt::layer().with_writer(std::io::stderr)).init();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            eprintln!("error: cannot start: {e}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let result = runtime.block_on(async {
-        match program.command {
-            Command::Serve(args) => serve::run(args).await,
-            Command::Token(args) => token::run(args).await,
-            Command::Clients(args) => clients::run(args).await,
-            Command::Devices(args) => devices::run(args).await,
-            Command::Rollout(args) => rollout::run(args).await,
-            Command::Revoke(args) => clients::revoke(args).await,
-            Command::Forget(args) => clients::forget(args).await,
-            Command::Backup(args) => backup::backup(args).await,
-            Command::Restore(args) => backup::restore(&args),
-            Command::Log(args) => log::run(args).await,
-        }
-    });
-    match result {
+    match execute(program.command, None) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs one command, on a hub's own files, or, where `ask` is given and no files are named, on a hub elsewhere.
+///
+/// # Errors
+/// Whatever went wrong, for a person to read.
+pub fn execute(command: HubCommand, ask: Option<Ask<'_>>) -> Result<()> {
+    let place = Place::new(ask);
+    tokio::runtime::Runtime::new()?.block_on(async {
+        match command {
+            HubCommand::Serve(args) => serve::run(*args).await,
+            HubCommand::Token(args) => token::run(args, &place).await,
+            HubCommand::Clients(args) => clients::run(args, &place).await,
+            HubCommand::Devices(args) => devices::run(args, &place).await,
+            HubCommand::Rollout(args) => rollout::run(args, &place).await,
+            HubCommand::Revoke(args) => clients::revoke(args, &place).await,
+            HubCommand::Forget(args) => clients::forget(args, &place).await,
+            HubCommand::Backup(args) => backup::backup(args).await,
+            HubCommand::Restore(args) => backup::restore(&args),
+            HubCommand::Log(args) => log::run(args, &place).await,
+        }
+    })
 }
 
 fn print(text: &str) -> Result<()> {
@@ -136,6 +157,3 @@ fn print(text: &str) -> Result<()> {
 fn print_json(value: &impl Serialize) -> Result<()> {
     print(&serde_json::to_string_pretty(value)?)
 }
-
-/// Who works with the hub's own files, in its log.
-const OPERATOR: &str = "operator";

@@ -12,6 +12,7 @@ use models::{
     signing::{PublicKey, request::SignedHeaders},
     sync::DeviceStatus,
 };
+use serde::{Deserialize, Serialize};
 use sqlx::{
     AnyPool, Row,
     any::{AnyPoolOptions, AnyRow},
@@ -81,7 +82,7 @@ pub struct SegmentRow {
 }
 
 /// Something that was done.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// When.
     pub at: Timestamp,

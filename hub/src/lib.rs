@@ -16,6 +16,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`api`] | what is answered over HTTP |
+//! | [`admin`] | what who runs it may ask, here or over HTTP |
 //! | [`auth`] | whose a request is |
 //! | [`limits`] | how much may be asked for |
 //! | [`intake`] | takes a segment in while it arrives, and receipts it |
@@ -28,6 +29,7 @@
 //! | [`server`] | starts all of these, and stops them in good order |
 //! | [`cli`] | the program `flywheel-hub` |
 
+pub mod admin;
 pub mod api;
 pub mod auth;
 pub mod backup;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `POST /v1/enrol` | an [`Enrol`], answered by an [`Enrolled`] | whoever has a token |
 //! | `GET`, `HEAD`, `PUT /v1/objects/NAME` | the objects of [`crate::sync`] | by role: [`Role::may`] |
+//! | `POST /v1/admin` | what who runs a hub asks, answered by JSON: `hub::admin` | an admin |
 //! | `GET /v1/objects?prefix=PREFIX` | the names of objects, as a JSON array | by role |
 //!
 //! All but the first are signed as [`crate::signing::request`] says. What is refused is answered by a [`Refusal`].
@@ -30,6 +31,9 @@ pub const ENROL: &str = "/v1/enrol";
 /// Path of the objects; `/NAME` follows, or nothing to list them.
 pub const OBJECTS: &str = "/v1/objects";
 
+/// Path of administration.
+pub const ADMIN: &str = "/v1/admin";
+
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -40,6 +44,8 @@ pub enum Role {
     Reviewer,
     /// Reads everything; publishes bundles and says what is wanted. The workstation.
     Publisher,
+    /// The same, and whatever else who runs the hub may do.
+    Admin,
 }
 
 /// What is done with an object.
@@ -53,7 +59,7 @@ pub enum Action {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Device, Self::Reviewer, Self::Publisher];
+    pub const ALL: [Self; 4] = [Self::Device, Self::Reviewer, Self::Publisher, Self::Admin];
 
     /// Its name, as in JSON.
     pub fn name(self) -> &'static str {
@@ -61,6 +67,7 @@ impl Role {
             Self::Device => "device",
             Self::Reviewer => "reviewer",
             Self::Publisher => "publisher",
+            Self::Admin => "admin",
         }
     }
 
@@ -76,9 +83,9 @@ impl Role {
             (Self::Device, Action::Write) => {
                 object == sync::device_status(own) || sync::parse_segment(object).is_ok_and(|(device, _)| device == own)
             }
-            (Self::Reviewer | Self::Publisher, Action::Read) => true,
+            (Self::Reviewer | Self::Publisher | Self::Admin, Action::Read) => true,
             // How a rollout goes is the hub's own word.
-            (Self::Publisher, Action::Write) => {
+            (Self::Publisher | Self::Admin, Action::Write) => {
                 is_below(&["channels/", "bundles/"]) && !object.ends_with(".rollout.json")
             }
             (Self::Reviewer, Action::Write) => false,
@@ -238,7 +245,7 @@ mod tests {
             assert!(!role.may("cam-1", Action::Write, &sync::receipt("cam-1", digest)), "{role:?}");
             let is_device = role == Role::Device;
             assert_eq!(role.may("cam-1", Action::Write, &sync::segment("cam-1", digest)), is_device);
-            let publishes = role == Role::Publisher;
+            let publishes = matches!(role, Role::Publisher | Role::Admin);
             assert_eq!(role.may("x", Action::Write, &sync::channel("stable")), publishes);
         }
     }

@@ -11,7 +11,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use models::{
     Digest, durable,
-    hub::{ENROL, Elsewhere, Enrol, Enrolled, OBJECTS, Refusal, RefusalCode},
+    hub::{ADMIN, ENROL, Elsewhere, Enrol, Enrolled, OBJECTS, Refusal, RefusalCode},
     signing::{
         PrivateKey,
         request::{CONTENT_DIGEST, REQUEST_SIGNATURE, Request, SIGNATURE_INPUT},
@@ -226,6 +226,12 @@ impl HubClient {
         check("write", name, &mut answer)
     }
 
+    pub(super) fn administrate(&self, order: &[u8]) -> Result<Vec<u8>> {
+        let mut answer = self.call("POST", ADMIN, "", order)?;
+        check("administrate", &self.url, &mut answer)?;
+        answer.into_body().into_with_config().limit(MAX_LIST).read_to_vec().map_err(|e| offline(&self.url, e))
+    }
+
     /// Sends a signed request; again by the hub's own time, if it says that ours is wrong, and again after the seconds that it
     /// asks for, if they are few.
     fn call(&self, method: &str, path: &str, query: &str, content: &[u8]) -> Result<Response<Body>> {
@@ -267,7 +273,7 @@ impl HubClient {
             request = request.header(EXPECT, "100-continue");
         }
         let failed = |e| offline(&self.url, e);
-        if method == "PUT" {
+        if matches!(method, "PUT" | "POST") {
             self.agent.run(request.body(content).map_err(|e| malformed_url(&self.url, e))?).map_err(failed)
         } else {
             self.agent.run(request.body(()).map_err(|e| malformed_url(&self.url, e))?).map_err(failed)

@@ -5,7 +5,7 @@ use std::{
 };
 
 use models::{
-    hub::Enrolled,
+    hub::{Enrolled, Refusal, RefusalCode},
     signing::{PublicKey, TrustedKeys},
 };
 use object_store::ObjectStore;
@@ -16,7 +16,7 @@ use super::{
     hub::{Credentials, HubClient},
     objects::Objects,
 };
-use crate::Result;
+use crate::{Error, Result};
 
 /// Where a remote is: a folder, or a hub by its `https://` or `http://` address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -154,6 +154,20 @@ impl Remote {
         match &self.0 {
             Kind::Objects(objects) => objects.put(name, bytes),
             Kind::Hub(hub) => hub.put(name, &bytes),
+        }
+    }
+
+    /// Asks a hub for what only an admin may; order and answer are JSON.
+    ///
+    /// # Errors
+    /// [`crate::Error::Refused`], also by a remote that is no hub; [`crate::Error::Offline`].
+    pub fn administrate(&self, order: &[u8]) -> Result<Vec<u8>> {
+        match &self.0 {
+            Kind::Objects(_) => {
+                let refusal = Refusal { code: RefusalCode::NotFound, message: "it is a folder, and no hub".into() };
+                Err(Error::Refused { action: "administrate", name: "the remote".into(), refusal })
+            }
+            Kind::Hub(hub) => hub.administrate(order),
         }
     }
 }

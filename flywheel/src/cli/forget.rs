@@ -14,7 +14,7 @@ Its segments are deleted here, and not taken in again from the remote. A round t
 Models that were trained on them are named: go back to an earlier one by `flywheel rollback`, or let the next round, which trains \
 from fresh weights without them, take their place.
 
-At a hub, take its key away and delete what is there: `flywheel-hub revoke cam-7 && flywheel-hub forget cam-7`.
+At a hub, take its key away and delete what is there and here: `flywheel hub revoke cam-7 && flywheel hub forget cam-7`.
 
 Examples:
   flywheel forget cam-7")]
@@ -30,10 +30,14 @@ pub(super) fn run(args: ForgetArgs) -> Result<()> {
     if args.project.json {
         return print_json(&dropped);
     }
+    tell(&args.device, &dropped)
+}
+
+/// Says what was dropped, for people.
+pub(super) fn tell(device: &str, dropped: &Dropped) -> Result<()> {
     let Dropped { segments, images, restarted, trained } = dropped;
     print(&format!(
-        "deleted {segments} segments of {}, with {images} images that no other device has sent",
-        args.device
+        "deleted {segments} segments of {device} here, with {images} images that no other device has sent"
     ))?;
     if let Some(round) = restarted {
         print(&format!("round {round} had begun with some of them, and begins anew"))?;

@@ -9,6 +9,7 @@ mod enrol;
 mod eval;
 mod export;
 mod forget;
+mod hub;
 mod init;
 mod inspect;
 mod keygen;
@@ -81,6 +82,8 @@ enum Command {
     Rollback(rollback::RollbackArgs),
     /// Check that a device computes what the processor computes
     Doctor(doctor::DoctorArgs),
+    /// Everything a hub does, as the program flywheel-hub, and what an admin asks of the project's hub
+    Hub(hub::HubArgs),
     /// Everything a device does, as the program flywheel-edge
     #[command(subcommand)]
     Edge(EdgeCommand),
@@ -125,6 +128,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Rollback(args) => rollback::run(args),
+        Command::Hub(args) => hub::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::ConfigPage => print(&config_page::markdown()),
     };

@@ -2,6 +2,7 @@
 
 mod commands;
 mod demo;
+mod hub;
 
 use std::{
     path::{Path, PathBuf},

@@ -20,7 +20,7 @@ use models::{
 };
 use serde::Deserialize;
 
-use super::{Hub, allow};
+use super::{Hub, MAX_MESSAGE, allow};
 use crate::{
     Error, Result,
     auth::signed_headers,
@@ -29,8 +29,6 @@ use crate::{
     objects::Stored,
 };
 
-/// Messages are pages of text, in bytes.
-const MAX_MESSAGE: usize = 1 << 20;
 /// No file of a bundle is larger, in bytes.
 const MAX_BUNDLE_FILE: usize = 1 << 30;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -272,7 +270,7 @@ impl<'a> Record<'a> {
                 let channel = hub.channels.get(channel).await?;
                 let pointer = match client.role {
                     Role::Device => channel.pointer(&client.name),
-                    Role::Reviewer | Role::Publisher => channel.stable,
+                    Role::Reviewer | Role::Publisher | Role::Admin => channel.stable,
                 };
                 pointer.map(|pointer| serde_json::to_string(&pointer).map_err(no_json)).transpose()
             }

@@ -14,7 +14,7 @@ The hub may go on serving meanwhile. The file is a tar with its database, its ob
 
 Examples:
   flywheel-hub backup hub-2026-11-25.tar")]
-pub(super) struct BackupArgs {
+pub struct BackupArgs {
     #[command(flatten)]
     data: DataArgs,
     /// File to write
@@ -29,7 +29,7 @@ is not in it, and devices have deleted what was receipted by then.
 
 Examples:
   flywheel-hub restore hub-2026-11-25.tar --data hub && flywheel-hub serve --data hub")]
-pub(super) struct RestoreArgs {
+pub struct RestoreArgs {
     /// The hub's folder, which must not be there yet
     #[arg(long, value_name = "FOLDER", default_value = "hub")]
     data: PathBuf,

@@ -1,16 +1,13 @@
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
-use jiff::Timestamp;
-use models::{Digest, hub::Role, sync};
-use serde::Serialize;
 
-use super::{DataArgs, OPERATOR, print, print_json};
-use crate::database::Client;
+use super::{DataArgs, Place, print, print_json};
+use crate::admin::{Forgotten, KnownKey, Order};
 
 /// Arguments of `clients`.
 #[derive(Debug, Args)]
-pub(super) struct ClientsArgs {
+pub struct ClientsArgs {
     #[command(flatten)]
     data: DataArgs,
     /// Print the result as JSON on stdout
@@ -26,7 +23,7 @@ under the same name.
 
 Examples:
   flywheel-hub revoke cam-7")]
-pub(super) struct RevokeArgs {
+pub struct RevokeArgs {
     #[command(flatten)]
     data: DataArgs,
     /// Whose key
@@ -41,32 +38,15 @@ is still there; `flywheel forget` deletes it.
 
 Examples:
   flywheel-hub revoke cam-7 && flywheel-hub forget cam-7")]
-pub(super) struct ForgetArgs {
+pub struct ForgetArgs {
     #[command(flatten)]
     data: DataArgs,
     /// The device
-    device: String,
+    pub device: String,
 }
 
-#[derive(Serialize)]
-struct Row {
-    name: String,
-    role: Role,
-    key: Digest,
-    enrolled: Timestamp,
-    revoked: Option<Timestamp>,
-}
-
-impl From<Client> for Row {
-    fn from(client: Client) -> Self {
-        let Client { key, name, role, enrolled, revoked } = client;
-        Self { name, role, key: key.id(), enrolled, revoked }
-    }
-}
-
-pub(super) async fn run(args: ClientsArgs) -> Result<()> {
-    let clients = args.data.folder().database().await?.clients().await?;
-    let rows: Vec<Row> = clients.into_iter().map(Row::from).collect();
+pub(super) async fn run(args: ClientsArgs, place: &Place<'_>) -> Result<()> {
+    let rows: Vec<KnownKey> = place.ask(&args.data, Order::Clients).await?;
     if args.json {
         return print_json(&rows);
     }
@@ -79,26 +59,14 @@ pub(super) async fn run(args: ClientsArgs) -> Result<()> {
     print(&table.to_string())
 }
 
-pub(super) async fn revoke(args: RevokeArgs) -> Result<()> {
-    let (database, now) = (args.data.folder().database().await?, Timestamp::now());
-    ensure!(database.revoke(&args.name, now).await?, "{:?} has no key that could be revoked", args.name);
-    database.log(OPERATOR, "revoked", &args.name, now).await?;
+pub(super) async fn revoke(args: RevokeArgs, place: &Place<'_>) -> Result<()> {
+    let name = args.name.clone();
+    let () = place.ask(&args.data, Order::Revoke { name }).await?;
     print(&format!("the key of {} is worth nothing any more", args.name))
 }
 
-pub(super) async fn forget(args: ForgetArgs) -> Result<()> {
-    ensure!(sync::is_device_name(&args.device), "{:?} is no device's name", args.device);
-    let folder = args.data.folder();
-    let (database, objects) = (folder.database().await?, folder.objects()?);
-    let mut segments = 0;
-    // Segments first: a receipt without one does no harm, and a crash in between is made good by the same command.
-    for place in [sync::SEGMENTS, "receipts"] {
-        for name in objects.list(&format!("{place}/{}", args.device)).await? {
-            objects.delete(&name).await?;
-            segments += u64::from(place == sync::SEGMENTS);
-        }
-    }
-    database.forget(&args.device).await?;
-    database.log(OPERATOR, "forgot", &format!("{segments} segments of {}", args.device), Timestamp::now()).await?;
-    print(&format!("deleted {segments} segments of {}", args.device))
+pub(super) async fn forget(args: ForgetArgs, place: &Place<'_>) -> Result<()> {
+    let device = args.device.clone();
+    let Forgotten { segments } = place.ask(&args.data, Order::Forget { device }).await?;
+    print(&format!("the hub has deleted {segments} segments of {}", args.device))
 }

@@ -1,8 +1,10 @@
 use anyhow::Result;
 use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
+use models::sync::DeviceStatus;
 
-use super::{DataArgs, print, print_json};
+use super::{DataArgs, Place, print, print_json};
+use crate::admin::Order;
 
 /// Arguments of `devices`.
 #[derive(Debug, Args)]
@@ -13,7 +15,7 @@ does well (probation), and is good, or refused: then the device went back to the
 Examples:
   flywheel-hub devices
   flywheel-hub devices --json | jq '.[] | select(.update.stage == \"refused\")'")]
-pub(super) struct DevicesArgs {
+pub struct DevicesArgs {
     #[command(flatten)]
     data: DataArgs,
     /// Print what each device said last, as JSON on stdout
@@ -21,9 +23,8 @@ pub(super) struct DevicesArgs {
     json: bool,
 }
 
-pub(super) async fn run(args: DevicesArgs) -> Result<()> {
-    let mut statuses = Vec::new();
-    args.data.folder().database().await?.each_status(|status| statuses.push(status)).await?;
+pub(super) async fn run(args: DevicesArgs, place: &Place<'_>) -> Result<()> {
+    let statuses: Vec<DeviceStatus> = place.ask(&args.data, Order::Devices).await?;
     if args.json {
         return print_json(&statuses);
     }

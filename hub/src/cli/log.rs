@@ -2,11 +2,12 @@ use anyhow::Result;
 use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
 
-use super::{DataArgs, print, print_json};
+use super::{DataArgs, Place, print, print_json};
+use crate::{admin::Order, database::LogEntry};
 
 /// Arguments of `log`.
 #[derive(Debug, Args)]
-pub(super) struct LogArgs {
+pub struct LogArgs {
     #[command(flatten)]
     data: DataArgs,
     /// Entries, the latest first
@@ -17,8 +18,8 @@ pub(super) struct LogArgs {
     json: bool,
 }
 
-pub(super) async fn run(args: LogArgs) -> Result<()> {
-    let entries = args.data.folder().database().await?.entries(args.last).await?;
+pub(super) async fn run(args: LogArgs, place: &Place<'_>) -> Result<()> {
+    let entries: Vec<LogEntry> = place.ask(&args.data, Order::Log { last: args.last }).await?;
     if args.json {
         return print_json(&entries);
     }

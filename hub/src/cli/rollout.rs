@@ -1,14 +1,12 @@
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets::NOTHING};
-use jiff::Timestamp;
-use models::sync::{RolloutReport, is_device_name};
-use serde::Serialize;
+use models::sync::RolloutReport;
 
-use super::{DataArgs, OPERATOR, print, print_json};
+use super::{DataArgs, Place, print, print_json};
 use crate::{
-    channels::Channels,
-    rollout::{Plan, Verdict},
+    admin::{ChannelReport, Order},
+    rollout::Plan,
 };
 
 /// Arguments of `rollout`.
@@ -23,7 +21,7 @@ Examples:
   flywheel-hub rollout plan stable --stages 1,10,100 --minutes 1440
   flywheel-hub rollout next stable                                         do not wait for devices that are away
   flywheel-hub rollout back stable --why 'dark images are all called cat'")]
-pub(super) struct RolloutArgs {
+pub struct RolloutArgs {
     #[command(flatten)]
     data: DataArgs,
     #[command(subcommand)]
@@ -70,49 +68,26 @@ struct PlanArgs {
     refused: u32,
 }
 
-#[derive(Serialize)]
-struct Row {
-    channel: String,
-    plan: Plan,
-    rollout: Option<RolloutReport>,
-}
-
-pub(super) async fn run(args: RolloutArgs) -> Result<()> {
-    let folder = args.data.folder();
-    let channels = Channels { database: folder.database().await?, objects: folder.objects()? };
-    let now = Timestamp::now();
-    match args.command {
-        None => return show(&channels, args.json, now).await,
-        Some(RolloutCommand::Plan(PlanArgs { channel, stages, minutes, good, refused })) => {
-            ensure!(is_device_name(&channel), "{channel:?}: expected 1 to 64 of a-z, A-Z, 0-9, - and _");
-            channels.plan(&channel, Plan { stages, minutes, good, refused }, OPERATOR, now).await?;
+pub(super) async fn run(args: RolloutArgs, place: &Place<'_>) -> Result<()> {
+    let order = args.command.map(|command| match command {
+        RolloutCommand::Plan(PlanArgs { channel, stages, minutes, good, refused }) => {
+            Order::Plan { channel, plan: Plan { stages, minutes, good, refused } }
         }
-        Some(RolloutCommand::Next { channel }) => decide(&channels, &channel, &Verdict::Next, now).await?,
-        Some(RolloutCommand::Back { channel, why }) => decide(&channels, &channel, &Verdict::Back(why), now).await?,
+        RolloutCommand::Next { channel } => Order::Next { channel },
+        RolloutCommand::Back { channel, why } => Order::Back { channel, why },
+    });
+    if let Some(order) = order {
+        let () = place.ask(&args.data, order).await?;
     }
-    show(&channels, args.json, now).await
-}
-
-async fn decide(channels: &Channels, channel: &str, verdict: &Verdict, now: Timestamp) -> Result<()> {
-    let was_running = channels.decide(channel, verdict, OPERATOR, now).await?;
-    ensure!(was_running, "no bundle is on its way out to {channel:?}");
-    Ok(())
-}
-
-async fn show(channels: &Channels, json: bool, now: Timestamp) -> Result<()> {
-    let mut rows = Vec::new();
-    for channel in channels.database.channels().await? {
-        let plan = channels.get(&channel).await?.plan;
-        rows.push(Row { rollout: channels.report(&channel, now).await?, plan, channel });
-    }
-    if json {
-        return print_json(&rows);
+    let reports: Vec<ChannelReport> = place.ask(&args.data, Order::Rollouts).await?;
+    if args.json {
+        return print_json(&reports);
     }
     let mut table = Table::new();
     table.load_preset(NOTHING).set_header([
         "channel", "bundle", "sequence", "state", "stage", "since", "waiting", "trying", "good", "refused", "why",
     ]);
-    for Row { channel, plan, rollout } in rows {
+    for ChannelReport { channel, plan, rollout } in reports {
         let Some(RolloutReport { to, state, stage, stages, since, devices, why }) = rollout else {
             table.add_row([channel]);
             continue;

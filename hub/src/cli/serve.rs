@@ -29,7 +29,7 @@ Examples:
   flywheel-hub serve --data hub --name hub.local --name 192.168.1.20
   flywheel-hub serve --data hub --certificate cert.pem --key key.pem --listen 0.0.0.0:443
   flywheel-hub serve --data hub --plain --listen 127.0.0.1:8080")]
-pub(super) struct ServeArgs {
+pub struct ServeArgs {
     #[command(flatten)]
     data: DataArgs,
     /// Address to listen on
@@ -75,7 +75,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let listener = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     listener.set_nonblocking(true)?;
     let scheme = if identity.is_some() { "https" } else { "http" };
-    print(&format!("listening on {scheme}://{}, with {}", listener.local_addr()?, args.data.data.display()))?;
+    print(&format!("listening on {scheme}://{}, with {}", listener.local_addr()?, folder.path.display()))?;
     if let Some(identity) = &identity {
         print(&format!("certificate: {}", identity.certificate.display()))?;
     }

@@ -1,12 +1,9 @@
-use anyhow::{Result, ensure};
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
-use jiff::{SignedDuration, Timestamp};
-use models::{hub::Role, sync::is_device_name};
-use serde::Serialize;
+use models::hub::Role;
 
-use super::{DataArgs, OPERATOR, print, print_json};
-use crate::server::secret;
+use super::{DataArgs, Place, print, print_json};
+use crate::admin::{Order, Token};
 
 /// Arguments of `token`.
 #[derive(Debug, Args)]
@@ -17,7 +14,7 @@ cannot see.
 Examples:
   flywheel-hub token cam-1
   flywheel-hub token workstation --role publisher --hours 1")]
-pub(super) struct TokenArgs {
+pub struct TokenArgs {
     #[command(flatten)]
     data: DataArgs,
     /// Whose key it will be: 1 to 64 of a-z, A-Z, 0-9, - and _
@@ -42,33 +39,22 @@ enum RoleArg {
     Reviewer,
     /// Reads everything, publishes bundles: the workstation
     Publisher,
+    /// The same, and all of these commands, from the workstation: `flywheel hub`
+    Admin,
 }
 
-#[derive(Serialize)]
-struct Made<'a> {
-    token: &'a str,
-    name: &'a str,
-    role: Role,
-    expires: Timestamp,
-}
-
-pub(super) async fn run(args: TokenArgs) -> Result<()> {
-    let name = &args.name;
-    ensure!(is_device_name(name), "{name:?}: expected 1 to 64 of a-z, A-Z, 0-9, - and _");
+pub(super) async fn run(args: TokenArgs, place: &Place<'_>) -> Result<()> {
     let role = match args.role {
         RoleArg::Device => Role::Device,
         RoleArg::Reviewer => Role::Reviewer,
         RoleArg::Publisher => Role::Publisher,
+        RoleArg::Admin => Role::Admin,
     };
-    let now = Timestamp::now();
-    let expires = now + SignedDuration::from_hours(args.hours.into());
-    let token = BASE64_URL_SAFE_NO_PAD.encode(secret()?);
-    let database = args.data.folder().database().await?;
-    database.add_token(&token, name, role, expires).await?;
-    database.log(OPERATOR, "token", &format!("for {name}, {}", role.name()), now).await?;
+    let made: Token = place.ask(&args.data, Order::Token { name: args.name, role, hours: args.hours }).await?;
     if args.json {
-        return print_json(&Made { token: &token, name, role, expires });
+        return print_json(&made);
     }
+    let Token { token, name, expires, .. } = made;
     let command = if role == Role::Device { "flywheel-edge enrol https://HUB:8443" } else { "flywheel enrol" };
     print(&format!(
         "{token}\n\n{name} enrols as {} until {expires}, with the hub's certificate.pem beside it:\n  \

@@ -1,0 +1,34 @@
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::to_bytes,
+    extract::{Request, State},
+};
+use jiff::Timestamp;
+use models::{
+    Digest,
+    hub::{ADMIN, Role},
+};
+use serde_json::Value;
+
+use super::{Hub, MAX_MESSAGE};
+use crate::{Error, Result, admin::execute};
+
+/// Does what an admin asks.
+pub(super) async fn admin(State(hub): State<Arc<Hub>>, request: Request) -> Result<Json<Value>> {
+    let now = Timestamp::now();
+    let (parts, body) = request.into_parts();
+    let (client, claim) = hub.admit(&parts, now).await?;
+    if client.role != Role::Admin {
+        let (role, object) = (client.role.name(), ADMIN.to_owned());
+        return Err(Error::Role { role, name: client.name, action: "write", object });
+    }
+    let content = to_bytes(body, MAX_MESSAGE).await.map_err(|e| Error::BrokenOff(e.to_string()))?;
+    if Digest::of(&content) != claim.content {
+        return Err(Error::Content("the content is not what was signed".into()));
+    }
+    let order = serde_json::from_slice(&content).map_err(|e| Error::Content(format!("expected an order: {e}")))?;
+    hub.statuses.flush(&hub.intake.database).await?;
+    Ok(Json(execute(&hub.channels, order, &client.name, now).await?))
+}
