@@ -69,7 +69,7 @@ impl Server {
         let identity = tls.then(|| data.identity(&["127.0.0.1".to_owned()])).transpose()?;
         let handle = Handle::new();
         let stopping = handle.clone();
-        runtime.spawn(async move { serve(intake, limits, listener, identity.as_ref(), stopping).await });
+        runtime.spawn(async move { serve(intake, limits, listener, None, identity.as_ref(), stopping).await });
         runtime.block_on(handle.listening()).ok_or("the hub does not listen")?;
         Ok(Self { url, data, handle, runtime })
     }

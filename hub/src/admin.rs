@@ -33,7 +33,7 @@ pub enum Order {
         hours: u32,
     },
     /// Who was enrolled: a list of [`KnownKey`].
-    Clients,
+    Clients {},
     /// Take a key all its rights: nothing.
     Revoke {
         /// Whose.
@@ -45,14 +45,14 @@ pub enum Order {
         device: String,
     },
     /// How the devices are: a list of [`models::sync::DeviceStatus`].
-    Devices,
+    Devices {},
     /// What was done: a list of [`crate::database::LogEntry`], the latest first.
     Log {
         /// How many.
         last: u32,
     },
     /// How the last bundles go out: a list of [`ChannelReport`].
-    Rollouts,
+    Rollouts {},
     /// Set in which steps the bundles of a channel go out: nothing.
     Plan {
         /// The channel.
@@ -139,7 +139,7 @@ pub async fn execute(channels: &Channels, order: Order, who: &str, now: Timestam
     let database = &channels.database;
     match order {
         Order::Token { name, role, hours } => answer(&token(channels, name, role, hours, who, now).await?),
-        Order::Clients => answer(&database.clients().await?.into_iter().map(KnownKey::from).collect::<Vec<_>>()),
+        Order::Clients {} => answer(&database.clients().await?.into_iter().map(KnownKey::from).collect::<Vec<_>>()),
         Order::Revoke { name } => {
             if !database.revoke(&name, now).await? {
                 return Err(Error::Content(format!("{name:?} has no key that could be revoked")));
@@ -147,13 +147,13 @@ pub async fn execute(channels: &Channels, order: Order, who: &str, now: Timestam
             answer(&database.log(who, "revoked", &name, now).await?)
         }
         Order::Forget { device } => answer(&forget(channels, &device, who, now).await?),
-        Order::Devices => {
+        Order::Devices {} => {
             let mut statuses = Vec::new();
             database.each_status(|status| statuses.push(status)).await?;
             answer(&statuses)
         }
         Order::Log { last } => answer(&database.entries(last).await?),
-        Order::Rollouts => {
+        Order::Rollouts {} => {
             let mut reports = Vec::new();
             for channel in database.channels().await? {
                 let plan = channels.get(&channel).await?.plan;

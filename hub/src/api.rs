@@ -2,6 +2,7 @@
 
 mod admin;
 mod enrol;
+mod name;
 mod objects;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -9,7 +10,9 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{
     Router,
     extract::{ConnectInfo, DefaultBodyLimit, State},
-    http::{StatusCode, request::Parts},
+    http::{StatusCode, header::CONTENT_TYPE, request::Parts},
+    middleware::from_fn_with_state,
+    response::IntoResponse,
     routing::{get, post},
 };
 use jiff::Timestamp;
@@ -27,6 +30,7 @@ use crate::{
     database::Client,
     intake::Intake,
     limits::{Limits, Meter, Uploads},
+    metrics::{Metrics, measure},
     statuses::Statuses,
 };
 
@@ -44,6 +48,8 @@ pub struct Hub {
     pub channels: Channels,
     /// How much may be asked for.
     pub limits: Limits,
+    /// How much was.
+    pub metrics: Arc<Metrics>,
     meter: Meter,
     /// Of each device.
     uploads: Uploads,
@@ -56,7 +62,8 @@ impl Hub {
     pub fn new(intake: Intake, limits: Limits) -> Self {
         let (meter, places) = (Meter::new(&limits), Semaphore::new(limits.uploads));
         let channels = Channels { database: intake.database.clone(), objects: intake.objects.clone() };
-        Self { intake, statuses: Statuses::default(), channels, limits, meter, uploads: Uploads::default(), places }
+        let (statuses, metrics, uploads) = (Statuses::default(), Arc::default(), Uploads::default());
+        Self { intake, statuses, channels, limits, metrics, meter, uploads, places }
     }
 
     /// What has to be done now and then: statuses written, meters tidied.
@@ -102,6 +109,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
+        .route("/openapi.json", get(openapi))
         .route(ENROL, post(enrol::enrol))
         .route(ADMIN, post(admin::admin).layer(answered))
         .route(OBJECTS, get(objects::list))
@@ -111,6 +119,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         )
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyTimeoutLayer::new(hub.limits.silence))
+        .layer(from_fn_with_state(Arc::clone(&hub.metrics), measure))
         .with_state(hub)
 }
 
@@ -119,6 +128,11 @@ async fn ready(State(hub): State<Arc<Hub>>) -> Result<&'static str> {
     hub.intake.database.ping().await?;
     hub.intake.objects.has("channels/stable.json").await?;
     Ok("ready")
+}
+
+/// The routes, for programs; [`models::hub`] has them for people.
+async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], include_str!("api/openapi.json"))
 }
 
 fn allow(client: &Client, action: Action, object: &str) -> Result<()> {

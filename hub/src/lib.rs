@@ -19,6 +19,7 @@
 //! | [`admin`] | what who runs it may ask, here or over HTTP |
 //! | [`auth`] | whose a request is |
 //! | [`limits`] | how much may be asked for |
+//! | [`metrics`] | how much was |
 //! | [`intake`] | takes a segment in while it arrives, and receipts it |
 //! | [`statuses`] | how the devices are |
 //! | [`rollout`] | how a bundle goes out: to some devices first, and back if too many refuse it |
@@ -39,6 +40,7 @@ pub mod database;
 mod error;
 pub mod intake;
 pub mod limits;
+pub mod metrics;
 pub mod objects;
 pub mod rollout;
 pub mod server;

@@ -19,6 +19,7 @@ use crate::{
     database::Database,
     intake::Intake,
     limits::Limits,
+    metrics,
     objects::{Bucket, Objects},
     tls::Identity,
 };
@@ -139,7 +140,8 @@ pub fn secret() -> Result<[u8; 32]> {
     Ok(secret)
 }
 
-/// Serves until `handle` says to stop: over TLS, or without if there is no identity, behind something that has one.
+/// Serves until `handle` says to stop: over TLS, or without if there is no identity, behind something that has one. `metrics` are for
+/// another network: they ask nobody who they are.
 ///
 /// # Errors
 /// [`Error::Content`] if the socket cannot be used; [`Error::Store`] or [`Error::Database`] while catching up at the start.
@@ -147,6 +149,7 @@ pub async fn serve(
     intake: Intake,
     limits: Limits,
     listener: TcpListener,
+    metrics: Option<TcpListener>,
     identity: Option<&Identity>,
     handle: Handle<SocketAddr>,
 ) -> Result<()> {
@@ -173,6 +176,15 @@ pub async fn serve(
             }
         }
     });
+    if let Some(listener) = metrics {
+        let page = metrics::router(Arc::clone(&hub.metrics)).into_make_service();
+        let server = axum_server::from_tcp(listener).map_err(socket)?.handle(handle.clone());
+        tokio::spawn(async move {
+            if let Err(e) = server.serve(page).await {
+                tracing::error!("metrics are not served: {e}");
+            }
+        });
+    }
     let service = router(Arc::clone(&hub)).into_make_service_with_connect_info::<SocketAddr>();
     let served = match identity {
         Some(identity) => {

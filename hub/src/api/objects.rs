@@ -3,10 +3,10 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::{Body, to_bytes},
-    extract::{Query, Request, State},
+    extract::{Query, Request, State, rejection::QueryRejection},
     http::{
-        HeaderMap, StatusCode,
-        header::{CONTENT_LENGTH, LOCATION},
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION},
         request::Parts,
     },
     response::{IntoResponse, Response},
@@ -16,11 +16,14 @@ use models::{
     Digest,
     hub::{Action, DeviceKey, DeviceKeys, Elsewhere, OBJECTS, Role},
     signing::request::Claim,
-    sync::{self, DeviceStatus, is_device_name},
+    sync::{self, DeviceStatus},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Hub, MAX_MESSAGE, allow};
+use super::{
+    Hub, MAX_MESSAGE, allow,
+    name::{Name, check_folder},
+};
 use crate::{
     Error, Result,
     auth::signed_headers,
@@ -34,6 +37,7 @@ const MAX_BUNDLE_FILE: usize = 1 << 30;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Below {
     #[serde(default)]
     prefix: String,
@@ -42,12 +46,13 @@ pub(super) struct Below {
 /// Names of the objects below a prefix.
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
-    Query(below): Query<Below>,
+    below: Result<Query<Below>, QueryRejection>,
     request: Request,
 ) -> Result<Json<Vec<String>>> {
     let (parts, _) = request.into_parts();
     let (client, claim) = hub.admit(&parts, Timestamp::now()).await?;
     without_content(&claim)?;
+    let Query(below) = below.map_err(|e| Error::Content(e.to_string()))?;
     // What is below "segments/cam-1" is below "segments/cam-1/", and not in "segments/cam-10".
     let folder = format!("{}/", below.prefix.trim_end_matches('/'));
     allow(&client, Action::Read, &folder)?;
@@ -57,8 +62,8 @@ pub(super) async fn list(
         let devices = hub.intake.database.devices().await?;
         return Ok(Json(devices.iter().map(|device| sync::device_status(device)).collect()));
     }
-    if !below.prefix.is_empty() {
-        check_name(folder)?;
+    if !folder.is_empty() {
+        check_folder(folder)?;
     }
     let mut names = hub.intake.objects.list(&below.prefix).await?;
     if matches!(folder, "" | "channels") {
@@ -72,80 +77,112 @@ pub(super) async fn list(
 /// An object's content.
 pub(super) async fn read(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response> {
     let (parts, _) = request.into_parts();
-    let (name, client, _) = admit(&hub, &parts, Action::Read).await?;
-    if let Some(record) = Record::named(&name) {
-        return Ok(record.json(&hub, &client, Timestamp::now()).await?.ok_or(Error::NotFound(name))?.into_response());
+    let (object, client, _) = admit(&hub, &parts, Action::Read).await?;
+    let name = Name::parse(&object)?;
+    if let Some(record) = record(&hub, name, &client, Timestamp::now()).await? {
+        return Ok(([(CONTENT_TYPE, name.content_type())], record.ok_or(Error::NotFound(object))?).into_response());
     }
-    if is_large(&name)
-        && let Some(elsewhere) = hub.intake.objects.download(&name).await?
+    if name.is_large()
+        && let Some(elsewhere) = hub.intake.objects.download(&object).await?
     {
         return Ok(redirect(elsewhere));
     }
-    let object = hub.intake.objects.get(&name).await?;
-    let size = object.meta.size;
-    Ok(([(CONTENT_LENGTH, size)], Body::from_stream(object.into_stream())).into_response())
+    let found = hub.intake.objects.get(&object).await?;
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(name.content_type())),
+        (CONTENT_LENGTH, HeaderValue::from(found.meta.size)),
+    ];
+    Ok((headers, Body::from_stream(found.into_stream())).into_response())
 }
 
 /// An object's size.
 pub(super) async fn look_up(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response> {
     let (parts, _) = request.into_parts();
-    let (name, client, _) = admit(&hub, &parts, Action::Read).await?;
-    let size = if let Some(record) = Record::named(&name) {
-        let json = record.json(&hub, &client, Timestamp::now()).await?;
-        json.ok_or(Error::NotFound(name))?.len() as u64
-    } else {
-        hub.intake.objects.head(&name).await?.size
+    let (object, client, _) = admit(&hub, &parts, Action::Read).await?;
+    let size = match record(&hub, Name::parse(&object)?, &client, Timestamp::now()).await? {
+        Some(record) => record.ok_or(Error::NotFound(object))?.len() as u64,
+        None => hub.intake.objects.head(&object).await?.size,
     };
     Ok([(CONTENT_LENGTH, size)].into_response())
+}
+
+/// What of an object is in the database: as JSON, or nothing if it is not there. Nothing at all for those in the store.
+async fn record(hub: &Hub, name: Name<'_>, client: &Client, now: Timestamp) -> Result<Option<Option<String>>> {
+    let database = &hub.intake.database;
+    let record = match name {
+        Name::Status(device) => hub.statuses.get(database, device).await?,
+        Name::Seal(device, digest) => database.seal(device, digest).await?,
+        Name::Pointer(channel) => {
+            let channel = hub.channels.get(channel).await?;
+            let is_device = client.role == Role::Device;
+            let pointer = if is_device { channel.pointer(&client.name) } else { channel.stable };
+            pointer.map(|pointer| json(&pointer)).transpose()?
+        }
+        Name::Rollout(channel) => {
+            hub.statuses.flush(database).await?;
+            let report = hub.channels.report(channel, now).await?;
+            report.map(|report| json(&report)).transpose()?
+        }
+        Name::Keys(device) => {
+            let clients = database.clients_named(device).await?;
+            let key = |Client { key, revoked, .. }: Client| DeviceKey { public_key: key.to_pem(), revoked };
+            Some(json(&DeviceKeys { keys: clients.into_iter().map(key).collect() })?)
+        }
+        Name::Demand | Name::Order | Name::BundleFile | Name::Segment(..) | Name::Receipt => return Ok(None),
+    };
+    Ok(Some(record))
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string(value).map_err(|e| models::Error::malformed("a record", "JSON", e))?)
 }
 
 /// Writes an object: a segment, a status, a bundle's file, a channel's message.
 pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response> {
     let now = Timestamp::now();
     let (parts, body) = request.into_parts();
-    let (name, client, claim) = admit(&hub, &parts, Action::Write).await?;
-    if let Ok((device, digest)) = sync::parse_segment(&name) {
-        return take_segment(&hub, &parts.headers, &device, digest, &claim, body, now).await;
+    let (object, client, claim) = admit(&hub, &parts, Action::Write).await?;
+    let (name, objects) = (Name::parse(&object)?, &hub.intake.objects);
+    if let Name::Segment(device, digest) = name {
+        return take_segment(&hub, &parts.headers, device, digest, &claim, body, now).await;
     }
-    if is_large(&name) && hub.intake.objects.is_direct() {
+    if name.is_large() && objects.is_direct() {
         let expected = Stored { bytes: length(&parts.headers)?, digest: Some(claim.content) };
-        if hub.intake.objects.stored(&name).await? != Some(expected)
-            && let Some(elsewhere) = hub.intake.objects.upload(&name, claim.content, expected.bytes).await?
+        if objects.stored(&object).await? != Some(expected)
+            && let Some(elsewhere) = objects.upload(&object, claim.content, expected.bytes).await?
         {
             return Ok(redirect(elsewhere));
         }
-        hub.intake.database.log(&client.name, "wrote", &name, now).await?;
+        hub.intake.database.log(&client.name, "wrote", &object, now).await?;
         return Ok(StatusCode::CREATED.into_response());
     }
-    let limit = if name.starts_with("bundles/") { MAX_BUNDLE_FILE } else { MAX_MESSAGE };
-    let content = to_bytes(body, limit).await.map_err(|e| Error::BrokenOff(format!("{name}: {e}")))?;
+    let limit = if name.is_large() { MAX_BUNDLE_FILE } else { MAX_MESSAGE };
+    let content = to_bytes(body, limit).await.map_err(|e| Error::BrokenOff(format!("{object}: {e}")))?;
     if Digest::of(&content) != claim.content {
-        return Err(Error::Content(format!("{name}: the content is not what was signed")));
+        return Err(Error::Content(format!("{object}: the content is not what was signed")));
     }
-    let parsed = |e: serde_json::Error| Error::Content(format!("{name}: {e}"));
-    match Record::named(&name) {
-        Some(Record::Status(device)) => {
-            let status: DeviceStatus = serde_json::from_slice(&content).map_err(parsed)?;
+    let wrong = |e: serde_json::Error| Error::Content(format!("{object}: {e}"));
+    match name {
+        Name::Status(device) => {
+            let status: DeviceStatus = serde_json::from_slice(&content).map_err(wrong)?;
             if status.device != device {
-                return Err(Error::Content(format!(
-                    "expected the status of {device}, found that of {:?}",
-                    status.device
-                )));
+                let found = status.device;
+                return Err(Error::Content(format!("expected the status of {device}, found that of {found:?}")));
             }
             // By a clock that is ahead, no later status would count.
             hub.statuses.put(DeviceStatus { reported: status.reported.min(now), ..status });
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
-        Some(Record::Pointer(channel)) => {
-            let to = serde_json::from_slice(&content).map_err(parsed)?;
+        Name::Pointer(channel) => {
+            let to = serde_json::from_slice(&content).map_err(wrong)?;
             hub.channels.publish(channel, to, &client.name, now).await?;
-            return Ok(StatusCode::CREATED.into_response());
         }
-        // Nobody may write the others.
-        Some(Record::Rollout(_) | Record::Seal(..) | Record::Keys(_)) | None => {}
+        _ => {
+            name.check(&object, &content)?;
+            objects.put(&object, content).await?;
+            hub.intake.database.log(&client.name, "wrote", &object, now).await?;
+        }
     }
-    hub.intake.objects.put(&name, content).await?;
-    hub.intake.database.log(&client.name, "wrote", &name, now).await?;
     Ok(StatusCode::CREATED.into_response())
 }
 
@@ -168,6 +205,7 @@ async fn take_segment(
     let Intake { database, objects, .. } = &hub.intake;
     let is_let_in = objects.is_direct() && database.seal(device, digest).await?.is_some();
     if is_let_in && let Some(receipt) = hub.intake.confirm(device, digest, declared, now).await? {
+        hub.metrics.segment(declared);
         return Ok((StatusCode::CREATED, Json(receipt)).into_response());
     }
     let (_upload, ongoing) = hub.uploads.begin(device, declared, hub.limits.device_uploads)?;
@@ -185,12 +223,8 @@ async fn take_segment(
         return Err(Error::BrokenOff("the hub stops".into()));
     };
     let receipt = hub.intake.take(device, digest, signed_headers(headers)?, body.into_data_stream(), most, now).await?;
+    hub.metrics.segment(declared);
     Ok((StatusCode::CREATED, Json(receipt)).into_response())
-}
-
-/// What a store takes and hands out itself, if it can. The rest are pages of text.
-fn is_large(name: &str) -> bool {
-    name.starts_with("bundles/") || sync::parse_segment(name).is_ok()
 }
 
 fn redirect(elsewhere: Elsewhere) -> Response {
@@ -206,7 +240,6 @@ fn length(headers: &HeaderMap) -> Result<u64> {
 async fn admit(hub: &Hub, parts: &Parts, action: Action) -> Result<(String, Client, Claim)> {
     let (client, claim) = hub.admit(parts, Timestamp::now()).await?;
     let name = parts.uri.path().strip_prefix(OBJECTS).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
-    check_name(name)?;
     allow(&client, action, name)?;
     if action == Action::Read {
         without_content(&claim)?;
@@ -216,95 +249,4 @@ async fn admit(hub: &Hub, parts: &Parts, action: Action) -> Result<(String, Clie
 
 fn without_content(claim: &Claim) -> Result<()> {
     if claim.content == Digest::of(b"") { Ok(()) } else { Err(Error::Content("expected no content".into())) }
-}
-
-/// Names are those of `models::sync`: nothing in them leads out of the store, or has two spellings.
-fn check_name(name: &str) -> Result<()> {
-    let is_plain = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-    };
-    if name.len() <= 256 && name.split('/').all(is_plain) { Ok(()) } else { Err(Error::NotFound(name.to_owned())) }
-}
-
-/// An object that is in the database.
-enum Record<'a> {
-    /// Of a device.
-    Status(&'a str),
-    /// Of a channel: not the same for all devices while a bundle goes out.
-    Pointer(&'a str),
-    /// Of a channel.
-    Rollout(&'a str),
-    /// Of a device's segment.
-    Seal(&'a str, Digest),
-    /// Of a device.
-    Keys(&'a str),
-}
-
-impl<'a> Record<'a> {
-    fn named(name: &'a str) -> Option<Self> {
-        let (folder, rest) = name.split_once('/')?;
-        let stem = rest.strip_suffix(".json")?;
-        let (record, of) = match folder {
-            "devices" => (Self::Status(stem), stem),
-            "clients" => (Self::Keys(stem), stem),
-            "channels" => match stem.strip_suffix(".rollout") {
-                Some(channel) => (Self::Rollout(channel), channel),
-                None => (Self::Pointer(stem), stem),
-            },
-            "seals" => {
-                let (device, digest) = stem.split_once('/')?;
-                (Self::Seal(device, digest.parse().ok()?), device)
-            }
-            _ => return None,
-        };
-        is_device_name(of).then_some(record)
-    }
-
-    async fn json(&self, hub: &Hub, client: &Client, now: Timestamp) -> Result<Option<String>> {
-        let no_json = |e| Error::Models(models::Error::malformed("a record", "JSON", e));
-        match self {
-            Self::Status(device) => hub.statuses.get(&hub.intake.database, device).await,
-            Self::Pointer(channel) => {
-                let channel = hub.channels.get(channel).await?;
-                let pointer = match client.role {
-                    Role::Device => channel.pointer(&client.name),
-                    Role::Reviewer | Role::Publisher | Role::Admin => channel.stable,
-                };
-                pointer.map(|pointer| serde_json::to_string(&pointer).map_err(no_json)).transpose()
-            }
-            Self::Seal(device, digest) => hub.intake.database.seal(device, *digest).await,
-            Self::Keys(device) => {
-                let clients = hub.intake.database.clients_named(device).await?;
-                let key = |Client { key, revoked, .. }: Client| DeviceKey { public_key: key.to_pem(), revoked };
-                let keys = DeviceKeys { keys: clients.into_iter().map(key).collect() };
-                Ok(Some(serde_json::to_string(&keys).map_err(no_json)?))
-            }
-            Self::Rollout(channel) => {
-                hub.statuses.flush(&hub.intake.database).await?;
-                let report = hub.channels.report(channel, now).await?;
-                report.map(|report| serde_json::to_string(&report).map_err(no_json)).transpose()
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_lead_nowhere_else() {
-        let digest = Digest::of(b"x");
-        for name in [sync::segment("cam-1", digest), sync::channel("stable"), sync::bundle_file(digest, "model.onnx")] {
-            assert!(check_name(&name).is_ok(), "{name}");
-        }
-        let long = "a/".repeat(200) + "a";
-        let wrong =
-            ["", "/etc/passwd", "channels/../keys", "channels//x", "channels/%2e%2e/x", "channels/.x", "a\\b", &long];
-        for name in wrong {
-            assert!(check_name(name).is_err(), "{name}");
-        }
-    }
 }

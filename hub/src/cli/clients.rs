@@ -46,7 +46,7 @@ pub struct ForgetArgs {
 }
 
 pub(super) async fn run(args: ClientsArgs, place: &Place<'_>) -> Result<()> {
-    let rows: Vec<KnownKey> = place.ask(&args.data, Order::Clients).await?;
+    let rows: Vec<KnownKey> = place.ask(&args.data, Order::Clients {}).await?;
     if args.json {
         return print_json(&rows);
     }

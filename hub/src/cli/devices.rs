@@ -24,7 +24,7 @@ pub struct DevicesArgs {
 }
 
 pub(super) async fn run(args: DevicesArgs, place: &Place<'_>) -> Result<()> {
-    let statuses: Vec<DeviceStatus> = place.ask(&args.data, Order::Devices).await?;
+    let statuses: Vec<DeviceStatus> = place.ask(&args.data, Order::Devices {}).await?;
     if args.json {
         return print_json(&statuses);
     }

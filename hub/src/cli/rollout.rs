@@ -79,7 +79,7 @@ pub(super) async fn run(args: RolloutArgs, place: &Place<'_>) -> Result<()> {
     if let Some(order) = order {
         let () = place.ask(&args.data, order).await?;
     }
-    let reports: Vec<ChannelReport> = place.ask(&args.data, Order::Rollouts).await?;
+    let reports: Vec<ChannelReport> = place.ask(&args.data, Order::Rollouts {}).await?;
     if args.json {
         return print_json(&reports);
     }

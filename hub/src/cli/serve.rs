@@ -35,6 +35,9 @@ pub struct ServeArgs {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
+    /// Address for /metrics, without TLS and for whoever reaches it; none: they are not served
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
     /// Host name or address by which clients reach the hub, for its own certificate
     #[arg(long = "name", value_name = "NAME", default_values = ["localhost", "127.0.0.1"])]
     names: Vec<String>,
@@ -72,8 +75,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
         requests_per_second: args.requests_per_second,
         ..Limits::default()
     };
-    let listener = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
-    listener.set_nonblocking(true)?;
+    let (listener, metrics) = (listen(args.listen)?, args.metrics.map(listen).transpose()?);
     let scheme = if identity.is_some() { "https" } else { "http" };
     print(&format!("listening on {scheme}://{}, with {}", listener.local_addr()?, folder.path.display()))?;
     if let Some(identity) = &identity {
@@ -88,5 +90,11 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
         }
         stop(&stopping);
     });
-    Ok(serve(intake, limits, listener, identity.as_ref(), handle).await?)
+    Ok(serve(intake, limits, listener, metrics, identity.as_ref(), handle).await?)
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
