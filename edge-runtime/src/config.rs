@@ -87,6 +87,10 @@ pub struct EdgeConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub listen: Option<SocketAddr>,
+    /// Names by which that may be asked, beside addresses, names without a dot and those that end in `.local`. Any other could be
+    /// one by which a page of another site, open in a browser on this network, reaches the device.
+    #[serde(default)]
+    pub listen_names: Vec<String>,
     /// Whether images that are posted there are journaled and kept like those of the source. Whoever can post then has a say in
     /// what the next model learns.
     #[serde(default)]
@@ -158,6 +162,7 @@ impl EdgeConfig {
             budget: Budget::default(),
             sync: SyncConfig::default(),
             listen: None,
+            listen_names: Vec::new(),
             collect_posted: false,
             trial: TrialConfig::default(),
             audit_seed: None,

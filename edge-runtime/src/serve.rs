@@ -13,7 +13,7 @@
 //! It asks nobody who they are: it belongs on an address that only the device's own programs, or a trusted network, can reach.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::{Arc, mpsc::SyncSender},
     thread,
     time::Duration,
@@ -23,7 +23,7 @@ use axum::{
     Router,
     body::Body,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::{get, post},
@@ -111,22 +111,41 @@ fn router(serving: Serving) -> Router {
         .route("/", get(|| async { Html(include_str!("serve/page.html")) }))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing here; GET / shows what there is") })
         .method_not_allowed_fallback(|| async { Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "not by this method") })
-        .layer(middleware::from_fn(refuse_other_sites))
+        .layer(middleware::from_fn_with_state(serving.clone(), refuse_other_sites))
         .layer(DefaultBodyLimit::max(usize::try_from(MAX_IMAGE).unwrap_or(usize::MAX)))
         .layer(RequestBodyTimeoutLayer::new(SILENCE))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ANSWER))
         .with_state(serving)
 }
 
-/// A page of another site, open in a browser on this network, has no business here.
-async fn refuse_other_sites(headers: HeaderMap, request: Request<Body>, next: Next) -> Response {
+/// A page of another site, open in a browser on this network, has no business here, not even under a name of its own that leads here.
+async fn refuse_other_sites(
+    State(serving): State<Serving>,
+    headers: HeaderMap,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(header::HOST);
     let is_ours = text(header::ORIGIN)
-        .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, host)| text(header::HOST) == Some(host)));
-    if is_ours {
-        return next.run(request).await;
+        .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, origin)| host == Some(origin)));
+    if !is_ours {
+        return Refusal::new(StatusCode::FORBIDDEN, "asked for by a page of another site").into_response();
     }
-    Refusal::new(StatusCode::FORBIDDEN, "asked for by a page of another site").into_response()
+    if host.is_some_and(|host| !is_name_of_ours(host, &serving.device.config.listen_names)) {
+        let why = "asked by a name that is not in listen_names";
+        return Refusal::new(StatusCode::FORBIDDEN, why).into_response();
+    }
+    next.run(request).await
+}
+
+/// Whether a `Host` is an address, a name of this network, or one of `names`: none that somebody elsewhere could have lead here.
+fn is_name_of_ours(host: &str, names: &[String]) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let is_local = !name.contains('.') || name.to_ascii_lowercase().ends_with(".local");
+    is_address || is_local || names.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 async fn ready(State(serving): State<Serving>) -> Result<&'static str, Refusal> {

@@ -12,6 +12,7 @@ use models::{
     signing::{Message, PrivateKey, request::SignedHeaders},
     sync::{self, Receipt},
 };
+use object_store::buffered::BufWriter;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     io::AsyncWriteExt,
@@ -98,24 +99,17 @@ impl Intake {
         name: &str,
         device: &str,
         digest: Digest,
-        mut body: BodyDataStream,
+        body: BodyDataStream,
         limit: u64,
     ) -> Result<(u64, u64)> {
         let (pieces, check) = channel(PIECES);
         let check = count_samples(name.to_owned(), device.to_owned(), check);
-        let mut object = self.objects.writer(name);
-        let (mut hasher, mut bytes, mut is_good) = (Sha256::new(), 0, true);
+        let (mut object, mut body, mut is_good) = (self.objects.writer(name), Measured::new(name, body, limit), true);
         let arrived: Result<()> = async {
-            while let Some(piece) = body.next().await {
-                let piece = piece.map_err(|e| Error::BrokenOff(format!("the body broke off: {e}")))?;
-                bytes += piece.len() as u64;
-                if bytes > limit {
-                    return Err(Error::TooLarge { what: name.to_owned(), found: bytes, most: limit });
-                }
+            while let Some(piece) = body.next().await? {
                 // After a fault the check has ended. The rest is read all the same: who is cut off while sending does not hear why.
                 is_good = is_good && pieces.send(piece.clone()).await.is_ok();
                 if is_good {
-                    hasher.update(&piece);
                     object.put(piece).await?;
                 }
             }
@@ -127,24 +121,26 @@ impl Intake {
         let is_right = match (arrived, checked) {
             (Err(e), _) => Err(e),
             (Ok(()), Err(e)) => Err(Error::Content(e.to_string())),
-            (Ok(()), Ok(samples)) => match Digest::from_bytes(hasher.finalize().into()) {
-                found if found != digest => Err(Error::Content(format!("{name} has the sha256 {found}"))),
-                _ => Ok(samples),
-            },
+            (Ok(()), Ok(samples)) => body.is(digest).map(|bytes| (bytes, samples)),
         };
-        match is_right {
-            Ok(samples) => {
-                object.shutdown().await.map_err(|e| object_store::Error::Generic { store: "hub", source: e.into() })?;
-                Ok((bytes, samples))
+        finish(name, object, is_right).await
+    }
+
+    /// Keeps an object of at most `limit` bytes, if it has this digest; nothing of another one stays.
+    ///
+    /// # Errors
+    /// [`Error::Content`], [`Error::TooLarge`], [`Error::BrokenOff`]; [`Error::Store`].
+    pub async fn keep(&self, name: &str, digest: Digest, body: BodyDataStream, limit: u64) -> Result<()> {
+        let (mut object, mut body) = (self.objects.writer(name), Measured::new(name, body, limit));
+        let arrived: Result<()> = async {
+            while let Some(piece) = body.next().await? {
+                object.put(piece).await?;
             }
-            Err(e) => {
-                // What was written so far is deleted with it, as far as that goes; it never had its name.
-                if let Err(abort) = object.abort().await {
-                    tracing::debug!("{name}: {abort}");
-                }
-                Err(e)
-            }
+            Ok(())
         }
+        .await;
+        let is_right = arrived.and_then(|()| body.is(digest)).map(drop);
+        finish(name, object, is_right).await
     }
 
     /// Receipts what was stored when the hub went down, and not receipted yet. How many. Of a bucket, which may be large and shared
@@ -176,6 +172,51 @@ impl Intake {
         }
         Ok(count)
     }
+}
+
+/// A body, measured while it comes.
+struct Measured<'a> {
+    name: &'a str,
+    body: BodyDataStream,
+    hasher: Sha256,
+    bytes: u64,
+    limit: u64,
+}
+
+impl<'a> Measured<'a> {
+    fn new(name: &'a str, body: BodyDataStream, limit: u64) -> Self {
+        Self { name, body, hasher: Sha256::new(), bytes: 0, limit }
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let Some(piece) = self.body.next().await else { return Ok(None) };
+        let piece = piece.map_err(|e| Error::BrokenOff(format!("the body broke off: {e}")))?;
+        self.bytes += piece.len() as u64;
+        if self.bytes > self.limit {
+            return Err(Error::TooLarge { what: self.name.to_owned(), found: self.bytes, most: self.limit });
+        }
+        self.hasher.update(&piece);
+        Ok(Some(piece))
+    }
+
+    /// How many bytes came, if they are what was promised.
+    fn is(self, promised: Digest) -> Result<u64> {
+        match Digest::from_bytes(self.hasher.finalize().into()) {
+            found if found == promised => Ok(self.bytes),
+            found => Err(Error::Content(format!("{} has the sha256 {found}; another one was signed", self.name))),
+        }
+    }
+}
+
+/// Gives an object its name, if it is right.
+async fn finish<T>(name: &str, mut object: BufWriter, is_right: Result<T>) -> Result<T> {
+    if is_right.is_ok() {
+        object.shutdown().await.map_err(|e| object_store::Error::Generic { store: "hub", source: e.into() })?;
+    } else if let Err(abort) = object.abort().await {
+        // What was written so far is deleted, as far as that goes; it never had its name.
+        tracing::debug!("{name}: {abort}");
+    }
+    is_right
 }
 
 /// Reads the pieces of a segment as they come, and counts its samples; they all must be of that device.

@@ -89,7 +89,9 @@ impl<'a> Eyes<'a> {
         if let Some(folder) = &self.folder {
             // The books are not locked while a folder is listed, which may take long.
             let is_done = |name: &str| self.shared.books().journal.history().has_source(name);
-            frames.extend(folder.scan(PASS_IMAGES, is_done)?);
+            let found = folder.scan(PASS_IMAGES, is_done);
+            self.shared.view().source_trouble = found.as_ref().err().map(ToString::to_string);
+            frames.extend(found?);
         }
         if !frames.is_empty() {
             return Ok(self.classify(&frames).max(pass));
@@ -108,7 +110,7 @@ impl<'a> Eyes<'a> {
             match arrival {
                 Arrival::Frame(frame) => {
                     self.frames.push(frame);
-                    self.shared.view().camera_trouble = None;
+                    self.shared.view().source_trouble = None;
                 }
                 Arrival::Posted(seen) => {
                     self.record(*seen);
@@ -126,7 +128,7 @@ impl<'a> Eyes<'a> {
     /// Tells that the camera gives nothing, once until it does.
     fn lost(&mut self, why: &Error) {
         let why = why.to_string();
-        let before = self.shared.view().camera_trouble.replace(why.clone());
+        let before = self.shared.view().source_trouble.replace(why.clone());
         if before.as_ref() != Some(&why) {
             self.teller.tell(&Event::Trouble { why });
         }

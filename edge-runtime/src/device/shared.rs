@@ -89,8 +89,8 @@ pub(crate) struct View {
     /// What was wrong the last time, if anything was.
     pub(crate) trouble: Option<String>,
     pub(crate) update: Option<UpdateStatus>,
-    /// Why the camera gives nothing, if it does not.
-    pub(crate) camera_trouble: Option<String>,
+    /// Why the camera gives nothing, or why the folder cannot be listed, if that is so.
+    pub(crate) source_trouble: Option<String>,
 }
 
 /// An image that was classified not long ago.

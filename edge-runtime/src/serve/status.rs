@@ -29,8 +29,8 @@ pub(super) struct Status {
     counters: Counters,
     /// Frames of the camera that there was no time for.
     skipped_frames: u64,
-    /// Why the camera gives nothing, if it does not.
-    camera_trouble: Option<String>,
+    /// Why the camera gives nothing, or why the folder cannot be listed, if that is so.
+    source_trouble: Option<String>,
     store: Stored,
     remote: Contact,
     /// The last images, the latest first.
@@ -112,7 +112,7 @@ impl Status {
             model,
             update: view.update.clone(),
             counters,
-            camera_trouble: view.camera_trouble.clone(),
+            source_trouble: view.source_trouble.clone(),
             skipped_frames: device.skipped.load(std::sync::atomic::Ordering::Relaxed),
             store,
             remote: Contact {

@@ -88,6 +88,9 @@ fn posted_images_are_answered_as_the_model_says_and_collected_if_that_is_wanted(
             assert_eq!(status, 422);
             let foreign = agent().post(format!("{url}/v1/classify")).header("origin", "http://evil.example");
             assert_eq!(json(foreign.send(&png)?)?.0, 403);
+            // A name of their own that leads here.
+            let renamed = agent().post(format!("{url}/v1/classify")).header("host", "evil.example");
+            assert_eq!(json(renamed.header("origin", "http://evil.example").send(&png)?)?.0, 403);
             Ok(())
         })?;
         let journal = std::fs::read_to_string(folder.path().join("state/predictions.jsonl"))?;
@@ -139,4 +142,25 @@ fn a_device_says_how_it_is() -> TestResult {
             Ok(())
         },
     )
+}
+
+#[test]
+fn names_that_others_could_lead_here_are_not_ours() {
+    let names = ["cam-1.example.com".to_owned()];
+    for ours in [
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "192.168.1.7",
+        "localhost:8080",
+        "cam-1",
+        "CAM-1.local:80",
+        "cam-1.example.com",
+    ] {
+        assert!(is_name_of_ours(ours, &names), "{ours}");
+    }
+    for other in
+        ["evil.example:8080", "127.0.0.1.evil.example", "local.evil.example", "cam-1.example.com.evil", "a b", ""]
+    {
+        assert!(!is_name_of_ours(other, &names), "{other}");
+    }
 }

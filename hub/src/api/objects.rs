@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// No file of a bundle is larger, in bytes.
-const MAX_BUNDLE_FILE: usize = 1 << 30;
+const MAX_BUNDLE_FILE: u64 = 1 << 30;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 #[derive(Debug, Deserialize)]
@@ -156,8 +156,12 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
         hub.intake.database.log(&client.name, "wrote", &object, now).await?;
         return Ok(StatusCode::CREATED.into_response());
     }
-    let limit = if name.is_large() { MAX_BUNDLE_FILE } else { MAX_MESSAGE };
-    let content = to_bytes(body, limit).await.map_err(|e| Error::BrokenOff(format!("{object}: {e}")))?;
+    if name.is_large() {
+        hub.intake.keep(&object, claim.content, body.into_data_stream(), MAX_BUNDLE_FILE).await?;
+        hub.intake.database.log(&client.name, "wrote", &object, now).await?;
+        return Ok(StatusCode::CREATED.into_response());
+    }
+    let content = to_bytes(body, MAX_MESSAGE).await.map_err(|e| Error::BrokenOff(format!("{object}: {e}")))?;
     if Digest::of(&content) != claim.content {
         return Err(Error::Content(format!("{object}: the content is not what was signed")));
     }
