@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use models::{
     hub::Role,
     signing::PrivateKey,
-    sync::{self, DeviceStatus, RolloutReport, RolloutState, Stage, Tally, UpdateStatus},
+    sync::{self, ChannelReport, DeviceStatus, RolloutState, Stage, Tally, UpdateStatus},
 };
 
 use crate::{
@@ -87,9 +87,12 @@ fn a_hub_takes_back_what_devices_refuse() -> TestResult {
     }
     assert_eq!((first.len(), offered(&workstation)?), (3, false));
     assert_eq!(run(first[0].1)?, 2);
-    let report = || -> Result<RolloutReport> { Ok(rollout(&workstation, "stable")?.ok_or("no rollout")?) };
-    let (state, tally) = (report()?.state, report()?.devices);
-    assert_eq!((state, tally), (RolloutState::Running, Tally { waiting: 2, good: 1, ..Tally::default() }));
+    let report = || -> Result<ChannelReport> { Ok(rollout(&workstation, "stable")?.ok_or("no report")?) };
+    let running = report()?.rollout.ok_or("no rollout")?;
+    assert_eq!(
+        (running.state, running.devices),
+        (RolloutState::Running, Tally { waiting: 2, good: 1, ..Tally::default() })
+    );
 
     // Another one refuses it: more than one of ten.
     let name = sync::device_status(&first[1].1.device);
@@ -100,8 +103,10 @@ fn a_hub_takes_back_what_devices_refuse() -> TestResult {
     first[1].0.put(&name, serde_json::to_vec(&status)?)?;
     workstation.list("devices")?;
     server.runtime.block_on(channels.advance(Timestamp::now()))?;
-    let why = report()?.why.unwrap_or_default();
-    assert!(report()?.state == RolloutState::Back && why == "1 of 3 devices refused it; at most 10 % may", "{why}");
+    let found = report()?;
+    assert_eq!(found.rollout.map(|rollout| rollout.state), Some(RolloutState::Back));
+    let why: Vec<_> = found.went_back.iter().map(|back| back.why.as_str()).collect();
+    assert_eq!(why, ["1 of 3 devices refused it; at most 10 % may"]);
 
     // Everybody runs the first one again, by the order that came with the second.
     for (remote, config) in &devices {

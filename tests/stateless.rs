@@ -21,15 +21,15 @@ use hub::{limits::Limits, server::DataFolder};
 use jiff::Timestamp;
 use models::{
     Digest, durable,
-    hub::{RefusalCode, Role},
-    signing::PrivateKey,
+    hub::{OBJECTS, RefusalCode, Role},
+    signing::{PrivateKey, request::Request},
     sync,
 };
 use tokio::runtime::Runtime;
 
 use crate::{
     TestResult,
-    hub::{Result, Server, refused, sample, sealed},
+    hub::{Result, Server, refused, sample, sealed, signature},
     parity::noise,
     s3_server::S3Server,
     takeover::{bundle, preprocessing},
@@ -114,7 +114,7 @@ fn hubs_are_one(database: &str) -> TestResult {
     let (planted, bytes) = sealed(&[sample("cam-1", b"planted")])?;
     fs::write(store.file(&format!("north/{}", sync::segment("cam-1", planted))), bytes)?;
     let ingested = ingest(&project, &workstation, Timestamp::UNIX_EPOCH)?;
-    assert_eq!((ingested.segments, ingested.unsealed), (0, 1), "{ingested:?}");
+    assert_eq!((ingested.segments, ingested.unreceipted), (0, 1), "{ingested:?}");
     for name in ["hub-1", "hub-2"] {
         assert!(!path(name).join("objects").exists() && !path(name).join("keys").exists(), "{name} keeps nothing");
     }
@@ -123,23 +123,31 @@ fn hubs_are_one(database: &str) -> TestResult {
     let device = Remote::open(&Address::Hub(balanced), &config.credentials())?;
     let large: Vec<u8> = (0..90_000_u32).map(|i| (i % 251) as u8).collect();
     let (digest, bytes) = sealed(&[sample("cam-1", &large)])?;
-    let name = sync::segment("cam-1", digest);
+    let segment = sync::segment("cam-1", digest);
     for _ in 0..2 {
-        device.put(&name, bytes.clone())?;
+        device.put(&segment, bytes.clone())?;
     }
-    assert_eq!(device.get(&name, 1 << 20)?.as_ref(), Some(&bytes));
+    assert_eq!(device.get(&segment, 1 << 20)?.as_ref(), Some(&bytes));
     let (other, more) = sealed(&[sample("cam-1", &large[1..])])?;
-    assert_eq!(refused(device.put(&sync::segment("cam-1", other), more))?, RefusalCode::TooMuch);
+    assert_eq!(refused(device.put(&sync::segment("cam-1", other), more.clone()))?, RefusalCode::TooMuch);
+    // Nor can it first speak of a small one, and then of a large one with the same digest.
+    let key = PrivateKey::read(&config.credentials().join("key.pem"))?;
+    let name = format!("{OBJECTS}/{}", sync::segment("cam-1", other));
+    let upload = Request { method: "PUT", path: &name, query: "", content: other };
+    let said =
+        |length: usize| first.request("PUT", &name, &more[..length], &signature(&upload, Timestamp::now(), &key));
+    assert_eq!(said(1)?.0, 307);
+    assert_eq!(said(more.len())?.0, 429);
     // What the store does not vouch for has no receipt, and is sent again.
-    fs::write(store.file(&format!("north/{name}")), b"damaged")?;
-    device.put(&name, bytes.clone())?;
-    assert_eq!(device.get(&name, 1 << 20)?.map(|bytes| Digest::of(&bytes)), Some(digest));
+    fs::write(store.file(&format!("north/{segment}")), b"damaged")?;
+    device.put(&segment, bytes.clone())?;
+    assert_eq!(device.get(&segment, 1 << 20)?.map(|bytes| Digest::of(&bytes)), Some(digest));
 
     // Who is revoked at one hub is unknown at all of them.
     second.runtime.block_on(async { second.data.database().await?.revoke("cam-1", Timestamp::now()).await })?;
     for _ in 0..2 {
         let device = Remote::open(&config.remote, &config.credentials())?;
-        assert_eq!(refused(device.size(&name))?, RefusalCode::Key);
+        assert_eq!(refused(device.size(&segment))?, RefusalCode::Key);
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use models::{
     Digest,
     hub::{DeviceKeys, RefusalCode},
-    signing::{Message, TrustedKeys, request::SignedHeaders},
-    sync::{self, ChannelPointer, Demand, DeviceStatus, Receipt, RolloutReport},
+    signing::{Message, TrustedKeys},
+    sync::{self, ChannelPointer, ChannelReport, Demand, DeviceStatus, Receipt},
 };
 use serde::de::DeserializeOwned;
 
@@ -167,12 +167,12 @@ fn upload(
         return Ok(Upload::NotToday);
     }
     allowance.spend(size, now);
-    let sent = remote.put(&name, bytes);
-    if matches!(sent, Err(Error::Refused { .. })) {
+    let (outcome, has_left) = remote.bring(&name, bytes);
+    if !has_left {
         // The hub was asked first.
         allowance.give_back();
     }
-    sent.map(|()| Upload::Done)
+    outcome.map(|()| Upload::Done)
 }
 
 /// Tells how the device is.
@@ -201,20 +201,22 @@ pub fn demand(remote: &Remote, channel: &str) -> Result<Demand> {
     Ok(message(remote, &sync::demand(channel))?.unwrap_or_default())
 }
 
-/// How a hub brings a channel's last bundle out, if it does that.
+/// How a hub brings a channel's bundles out, if it does that.
 ///
 /// # Errors
 /// [`crate::Error::Remote`]; [`crate::Error::Models`] for a report that is none.
-pub fn rollout(remote: &Remote, channel: &str) -> Result<Option<RolloutReport>> {
+pub fn rollout(remote: &Remote, channel: &str) -> Result<Option<ChannelReport>> {
     message(remote, &sync::rollout(channel))
 }
 
-/// By whose signature a hub took a segment, if it did.
+/// The receipt of a segment, if there is one that one of these keys has signed.
 ///
 /// # Errors
-/// [`crate::Error::Remote`]; [`crate::Error::Models`] for a seal that is none.
-pub fn seal(remote: &Remote, device: &str, segment: Digest) -> Result<Option<SignedHeaders>> {
-    message(remote, &sync::seal(device, segment))
+/// [`crate::Error::Remote`]; [`crate::Error::Models`] for one of another key, or for what is none.
+pub fn receipt(remote: &Remote, device: &str, segment: Digest, trusted: &TrustedKeys) -> Result<Option<Receipt>> {
+    let name = sync::receipt(device, segment);
+    let Some(bytes) = remote.get(&name, MAX_MESSAGE)? else { return Ok(None) };
+    Ok(Some(Receipt::open(&name, &bytes, trusted)?))
 }
 
 /// The keys that a hub knew a device by.
@@ -292,7 +294,7 @@ mod tests {
         let key = |byte| PrivateKey::from_secret([byte; 32]).ok_or("no key");
         let (ours, theirs) = (key(1)?, key(2)?);
         let trusted = TrustedKeys::new(vec![ours.public()])?;
-        let receipt = |segment| Receipt { segment, samples: Some(1), received: Timestamp::UNIX_EPOCH };
+        let receipt = |segment| Receipt { segment, samples: Some(1), received: Timestamp::UNIX_EPOCH, seal: None };
         let other = receipt(Digest::of(b"other"));
         for wrong in
             [other.seal(Some(&ours))?, receipt(segment).seal(Some(&theirs))?, receipt(segment).seal(None)?, vec![]]

@@ -29,7 +29,7 @@ use models::{
     bundle::MANIFEST,
     durable,
     signing::{MAX_SIGNATURE, Message, RollbackOrder, TrustedKeys},
-    sync::{self, ChannelPointer},
+    sync::{self, ChannelPointer, Stage},
 };
 use serde::de::DeserializeOwned;
 
@@ -98,6 +98,8 @@ pub enum Update {
     Refused {
         /// The bundle.
         bundle: Digest,
+        /// Whether it can be repaired, is meant for others, or is at fault.
+        stage: Stage,
         /// Why.
         why: Error,
     },
@@ -256,7 +258,9 @@ impl Slots {
                 return Err(why);
             }
             self.broken = Some(Broken::again(self.broken, bundle, now));
-            return Ok(Update::Refused { bundle, why });
+            let is_for_others = matches!(why, Error::Models(models::Error::NotForHost { .. }));
+            let stage = if is_for_others { Stage::NotMeant } else { Stage::Broken };
+            return Ok(Update::Refused { bundle, stage, why });
         }
         self.broken = None;
         let proven = self.prove(pointer).and_then(|proven| {
@@ -272,7 +276,7 @@ impl Slots {
                 if slot.exists() {
                     fs::remove_dir_all(&slot).map_err(models::Error::io("delete", &slot))?;
                 }
-                Ok(Update::Refused { bundle, why })
+                Ok(Update::Refused { bundle, stage: Stage::Refused, why })
             }
             other => other,
         }

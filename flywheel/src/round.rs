@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use models::{
     Bundle, Digest, Sample, Weights, durable,
     signing::{Message, RollbackOrder, TrustedKeys},
-    sync::{self, ChannelPointer, RolloutReport, RolloutState},
+    sync::{self, ChannelPointer, WentBack},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use trainer::{data::LabeledImages, fit::MODEL_FILE};
@@ -30,7 +30,7 @@ use crate::{
         gate::{self, Verdict},
         ingest::{self, Ingested},
         model::DeviceModel,
-        publish::publish,
+        publish::{point, publish, upload},
         relabel::{Choice, Relabeled, choose, relabel},
         train::train,
     },
@@ -107,12 +107,9 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let round = records(project)?.len() as u32 + 1;
     let name = round_name(round);
     let remote = open_remote(project)?;
-    if let Some(report) = heed_rollout(project, &remote, Timestamp::now())? {
-        let (sequence, why) = (report.to.sequence, report.why.unwrap_or_default());
-        progress.line(format!("{name}: the hub took the bundle of round {sequence} back from the devices: {why}"));
-    }
+    tell_back(&heed_rollouts(project, &remote, Timestamp::now())?, &name, progress);
     let data = ProjectData::load(project)?;
-    let current = current(project, &data)?;
+    let mut current = load_current(project, &data)?;
 
     let spinner = progress.spinner(format!("{name}: taking segments in"));
     report(&ingest::ingest(project, &remote, Timestamp::now())?, &name, progress);
@@ -144,6 +141,12 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
         ))
     })?;
 
+    // Training takes long: what it began with may have gone back meanwhile.
+    let news = heed_rollouts(project, &remote, Timestamp::now())?;
+    if !news.is_empty() {
+        tell_back(&news, &name, progress);
+        current = load_current(project, &data)?;
+    }
     let spinner = progress.spinner(format!("{name}: exporting, checking, judging"));
     let parent = current.as_ref().map(|current| current.bundle.digest());
     let place = Place { sequence: u64::from(round), parent, created: inputs.began };
@@ -155,7 +158,9 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
         Ok(()) => judge(project, current.as_ref(), &test_logits, &training.test)?,
         Err(e) => Verdict::refused(e.to_string()),
     };
-    if verdict.passed {
+    // A round that was cut off after it had published goes on here, and its bundle may have gone back by now.
+    let went_back = went_back(project, &remote)?.iter().any(|back| back.to.bundle == bundle.digest());
+    if verdict.passed && !went_back {
         publish(&bundle, &remote, &config.store.channel, project.signing_key()?.as_ref())?;
     }
     drop(spinner);
@@ -169,11 +174,15 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
         bundle: bundle.digest(),
         test_accuracy: bundle.report_card()?.accuracy,
         published: verdict.passed,
-        withdrawn: None,
+        withdrawn: went_back.then(Timestamp::now),
         verdict,
     };
     write_record(project, &record)?;
-    let gone = if record.published { "published" } else { "refused" };
+    let gone = match (record.published, record.withdrawn) {
+        (true, None) => "published",
+        (true, Some(_)) => "published, and taken back since",
+        (false, _) => "refused",
+    };
     progress.line(format!(
         "{name}: test accuracy {:.1} %, {gone} ({})",
         100.0 * record.test_accuracy,
@@ -217,8 +226,9 @@ pub fn rollback(project: &Project, to: u32) -> Result<RollbackOrder> {
     let to = ChannelPointer { bundle: target.bundle, sequence: u64::from(to) };
     let order = RollbackOrder { channel, from: u64::from(newest), to };
     let remote = open_remote(project)?;
+    upload(&bundle, &remote)?;
     remote.put(&sync::rollback(&order.channel), order.seal(Some(&key))?)?;
-    publish(&bundle, &remote, &order.channel, None)?;
+    point(&remote, &order.channel, &to)?;
     let is_left = |record: &RoundRecord| u64::from(record.round) > order.to.sequence;
     withdraw(project, records, is_left, now)?;
     Ok(order)
@@ -238,16 +248,26 @@ fn withdraw(
     Ok(())
 }
 
-/// Takes note of a bundle that a hub took back from the devices, since too many refused it: this round is judged against what
-/// they run, and not against what they would not.
-fn heed_rollout(project: &Project, remote: &Remote, now: Timestamp) -> Result<Option<RolloutReport>> {
-    let report = rollout(remote, &project.config().store.channel)?;
-    let Some(report) = report.filter(|report| report.state == RolloutState::Back) else { return Ok(None) };
-    let is_left = |record: &RoundRecord| record.bundle == report.to.bundle;
+/// Takes note of the bundles that a hub took back from the devices, since too many refused them: a round is judged against what they
+/// run, and not against what they would not.
+fn heed_rollouts(project: &Project, remote: &Remote, now: Timestamp) -> Result<Vec<WentBack>> {
+    let mut news = went_back(project, remote)?;
     let records = records(project)?;
-    let is_news = records.iter().any(|record| record.is_out() && is_left(record));
+    news.retain(|back| records.iter().any(|record| record.is_out() && record.bundle == back.to.bundle));
+    let is_left = |record: &RoundRecord| news.iter().any(|back| record.bundle == back.to.bundle);
     withdraw(project, records, is_left, now)?;
-    Ok(is_news.then_some(report))
+    Ok(news)
+}
+
+fn went_back(project: &Project, remote: &Remote) -> Result<Vec<WentBack>> {
+    Ok(rollout(remote, &project.config().store.channel)?.map_or(Vec::new(), |report| report.went_back))
+}
+
+fn tell_back(news: &[WentBack], name: &str, progress: &Progress) {
+    for WentBack { to, why, .. } in news {
+        let round = to.sequence;
+        progress.line(format!("{name}: the hub took the bundle of round {round} back from the devices: {why}"));
+    }
 }
 
 fn write_record(project: &Project, record: &RoundRecord) -> Result<()> {
@@ -292,7 +312,7 @@ pub(crate) fn lock(project: &Project) -> Result<File> {
 }
 
 /// The bundle that devices were given last, with the weights it was made from.
-fn current(project: &Project, data: &ProjectData) -> Result<Option<Current>> {
+fn load_current(project: &Project, data: &ProjectData) -> Result<Option<Current>> {
     let Some(record) = records(project)?.into_iter().rfind(RoundRecord::is_out) else { return Ok(None) };
     let path = project.run_folder(&round_name(record.round)).join(MODEL_FILE);
     let weights = Weights::read(&path)?;
@@ -357,9 +377,9 @@ fn report(ingested: &Ingested, name: &str, progress: &Progress) {
     if ingested.segments > 0 {
         progress.line(format!("{name}: {} segments with {} samples came in", ingested.segments, ingested.samples));
     }
-    if ingested.unsealed > 0 {
-        let count = ingested.unsealed;
-        progress.line(format!("{name}: {count} segments wait: no device has signed for them, as far as the hub knows"));
+    if ingested.unreceipted > 0 {
+        let count = ingested.unreceipted;
+        progress.line(format!("{name}: {count} segments are left: the hub has no receipt for them yet"));
     }
     for refused in &ingested.refused {
         progress.line(format!("{name}: refused a segment: {refused}"));
@@ -373,7 +393,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 #[cfg(test)]
 mod tests {
-    use models::sync::Tally;
+    use models::sync::ChannelReport;
 
     use super::*;
 
@@ -405,25 +425,24 @@ mod tests {
             write_record(&project, &record(round))?;
         }
         let (remote, now) = (Remote::folder(&remote_folder)?, Timestamp::UNIX_EPOCH);
-        let to = ChannelPointer { bundle: record(2).bundle, sequence: 2 };
-        let report = |state| RolloutReport {
-            to,
-            state,
-            stage: 1,
-            stages: 3,
-            since: now,
-            devices: Tally::default(),
-            why: Some("3 of 20 devices refused it".into()),
+        let back = |round: u32| WentBack {
+            to: ChannelPointer { bundle: record(round).bundle, sequence: u64::from(round) },
+            why: "3 of 20 devices refused it".into(),
+            at: now,
         };
         let out = || Ok::<_, anyhow::Error>(records(&project)?.into_iter().filter(RoundRecord::is_out).count());
-        for state in [RolloutState::Running, RolloutState::Done] {
-            remote.put(&sync::rollout("stable"), serde_json::to_vec(&report(state))?)?;
-            assert_eq!((heed_rollout(&project, &remote, now)?, out()?), (None, 2));
+        for (went_back, news, left) in [
+            (vec![], vec![], 2),
+            // Of another project, or of before.
+            (vec![back(3)], vec![], 2),
+            (vec![back(3), back(2)], vec![back(2)], 1),
+            // It is said once.
+            (vec![back(3), back(2)], vec![], 1),
+        ] {
+            let report = ChannelReport { went_back, ..ChannelReport::default() };
+            remote.put(&sync::rollout("stable"), serde_json::to_vec(&report)?)?;
+            assert_eq!((heed_rollouts(&project, &remote, now)?, out()?), (news, left));
         }
-        let back = report(RolloutState::Back);
-        remote.put(&sync::rollout("stable"), serde_json::to_vec(&back)?)?;
-        assert_eq!((heed_rollout(&project, &remote, now)?, out()?), (Some(back), 1));
-        assert_eq!(heed_rollout(&project, &remote, now)?, None, "it is said once");
         assert_eq!(records(&project)?[1].withdrawn, Some(now));
         Ok(())
     }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use models::{
     Digest,
     hub::Role,
-    sync::{self, RolloutReport, is_device_name},
+    sync::{self, ChannelReport, is_device_name},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,6 +18,9 @@ use crate::{
     rollout::{Plan, Verdict},
     server::secret,
 };
+
+/// A token is good for a year at most.
+pub const MAX_HOURS: u32 = 8760;
 
 /// What is asked. Each says by which type it is answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,7 +54,7 @@ pub enum Order {
         /// How many.
         last: u32,
     },
-    /// How the last bundles go out: a list of [`ChannelReport`].
+    /// How the channels' bundles go out: a list of [`ChannelState`].
     Rollouts {},
     /// Set in which steps the bundles of a channel go out: nothing.
     Plan {
@@ -64,11 +67,19 @@ pub enum Order {
     Next {
         /// The channel.
         channel: String,
+        /// The bundle that is on its way: another one is left alone.
+        bundle: Digest,
+        /// The stage that it is in, from 1: in another one it is left alone.
+        stage: usize,
     },
     /// Take the bundle back: nothing.
     Back {
         /// The channel.
         channel: String,
+        /// As for [`Order::Next`].
+        bundle: Digest,
+        /// As for [`Order::Next`].
+        stage: usize,
         /// For the record.
         why: String,
     },
@@ -119,16 +130,16 @@ pub struct Forgotten {
     pub segments: u64,
 }
 
-/// A channel, and how its last bundle goes out.
+/// A channel, and how its bundles go out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ChannelReport {
+pub struct ChannelState {
     /// The channel.
     pub channel: String,
-    /// In which steps its bundles go out.
+    /// In which steps.
     pub plan: Plan,
-    /// How the last one does, if there was one.
-    pub rollout: Option<RolloutReport>,
+    /// How far they are.
+    pub report: ChannelReport,
 }
 
 /// Does what is asked, and writes down that `who` has asked, if it changes something.
@@ -157,7 +168,7 @@ pub async fn execute(channels: &Channels, order: Order, who: &str, now: Timestam
             let mut reports = Vec::new();
             for channel in database.channels().await? {
                 let plan = channels.get(&channel).await?.plan;
-                reports.push(ChannelReport { rollout: channels.report(&channel, now).await?, plan, channel });
+                reports.push(ChannelState { report: channels.report(&channel, now).await?, plan, channel });
             }
             answer(&reports)
         }
@@ -165,8 +176,12 @@ pub async fn execute(channels: &Channels, order: Order, who: &str, now: Timestam
             check_name(&channel)?;
             answer(&channels.plan(&channel, plan, who, now).await?)
         }
-        Order::Next { channel } => decide(channels, &channel, &Verdict::Next, who, now).await,
-        Order::Back { channel, why } => decide(channels, &channel, &Verdict::Back(why), who, now).await,
+        Order::Next { channel, bundle, stage } => {
+            answer(&channels.decide(&channel, (bundle, stage), &Verdict::Next, who, now).await?)
+        }
+        Order::Back { channel, bundle, stage, why } => {
+            answer(&channels.decide(&channel, (bundle, stage), &Verdict::Back(why), who, now).await?)
+        }
     }
 }
 
@@ -181,8 +196,10 @@ fn check_name(name: &str) -> Result<()> {
 
 async fn token(channels: &Channels, name: String, role: Role, hours: u32, who: &str, now: Timestamp) -> Result<Token> {
     check_name(&name)?;
-    let expires = now.checked_add(SignedDuration::from_hours(hours.into()));
-    let expires = expires.map_err(|_| Error::Content(format!("{hours} hours are no time to wait for")))?;
+    if !(1..=MAX_HOURS).contains(&hours) {
+        return Err(Error::Content(format!("{hours} hours; expected 1 to {MAX_HOURS}")));
+    }
+    let expires = now + SignedDuration::from_hours(hours.into());
     let token = BASE64_URL_SAFE_NO_PAD.encode(secret()?);
     channels.database.add_token(&token, &name, role, expires).await?;
     channels.database.log(who, "token", &format!("for {name}, {}", role.name()), now).await?;
@@ -192,22 +209,12 @@ async fn token(channels: &Channels, name: String, role: Role, hours: u32, who: &
 async fn forget(channels: &Channels, device: &str, who: &str, now: Timestamp) -> Result<Forgotten> {
     check_name(device)?;
     let Channels { database, objects } = channels;
-    let mut segments = 0;
+    let names = objects.list(&format!("{}/{device}", sync::SEGMENTS)).await?;
+    let segments = names.len() as u64;
     // Segments first: a receipt without one does no harm, and a crash in between is made good by the same order.
-    for place in [sync::SEGMENTS, "receipts"] {
-        for name in objects.list(&format!("{place}/{device}")).await? {
-            objects.delete(&name).await?;
-            segments += u64::from(place == sync::SEGMENTS);
-        }
-    }
+    objects.delete_all(names).await?;
+    objects.delete_all(objects.list(&format!("receipts/{device}")).await?).await?;
     database.forget(device).await?;
     database.log(who, "forgot", &format!("{segments} segments of {device}"), now).await?;
     Ok(Forgotten { segments })
-}
-
-async fn decide(channels: &Channels, channel: &str, verdict: &Verdict, who: &str, now: Timestamp) -> Result<Value> {
-    if channels.decide(channel, verdict, who, now).await? {
-        return Ok(Value::Null);
-    }
-    Err(Error::Content(format!("no bundle is on its way out to {channel:?}")))
 }

@@ -5,7 +5,11 @@ mod enrol;
 mod name;
 mod objects;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -20,7 +24,7 @@ use models::{
     hub::{ADMIN, Action, ENROL, OBJECTS},
     signing::request::Claim,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 
 use crate::{
@@ -34,6 +38,8 @@ use crate::{
     statuses::Statuses,
 };
 
+/// That database and store answered is believed for so long.
+const READY_FOR: Duration = Duration::from_secs(2);
 /// Messages are pages of text, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
 
@@ -55,6 +61,8 @@ pub struct Hub {
     uploads: Uploads,
     /// Of all.
     places: Semaphore,
+    /// When database and store answered last.
+    last_ready: Mutex<Option<Instant>>,
 }
 
 impl Hub {
@@ -63,7 +71,7 @@ impl Hub {
         let (meter, places) = (Meter::new(&limits), Semaphore::new(limits.uploads));
         let channels = Channels { database: intake.database.clone(), objects: intake.objects.clone() };
         let (statuses, metrics, uploads) = (Statuses::default(), Arc::default(), Uploads::default());
-        Self { intake, statuses, channels, limits, metrics, meter, uploads, places }
+        Self { intake, statuses, channels, limits, metrics, meter, uploads, places, last_ready: Mutex::default() }
     }
 
     /// What has to be done now and then: statuses written, meters tidied.
@@ -123,10 +131,14 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .with_state(hub)
 }
 
-/// Whether database and store answer.
+/// Whether database and store answer, or did a moment ago: anybody may ask.
 async fn ready(State(hub): State<Arc<Hub>>) -> Result<&'static str> {
-    hub.intake.database.ping().await?;
-    hub.intake.objects.has("channels/stable.json").await?;
+    let mut last = hub.last_ready.lock().await;
+    if last.is_none_or(|last| last.elapsed() > READY_FOR) {
+        hub.intake.database.ping().await?;
+        hub.intake.objects.has("channels/stable.json").await?;
+        *last = Some(Instant::now());
+    }
     Ok("ready")
 }
 

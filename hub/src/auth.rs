@@ -1,20 +1,22 @@
 //! Whose a request is.
 
 use axum::http::{HeaderMap, request::Parts};
-use jiff::{SignedDuration, Timestamp};
-use models::signing::request::{CONTENT_DIGEST, Claim, REQUEST_SIGNATURE, Request, SIGNATURE_INPUT, SignedHeaders};
+use jiff::Timestamp;
+use models::{
+    hub::CLOCKS_APART,
+    signing::request::{CONTENT_DIGEST, Claim, REQUEST_SIGNATURE, Request, SIGNATURE_INPUT, SignedHeaders},
+};
 
 use crate::{
     Error, Result,
     database::{Client, Database},
 };
 
-/// A request is good for so long before and after its time. Those of devices can be repeated without harm within it: objects are
-/// named by their content, and of statuses the latest one counts. A channel's message of minutes ago could be brought back by who
-/// has heard it; TLS is what keeps them from hearing.
-const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(5);
-
 /// Proves by whose key a request is signed. What it says of its content is still to be checked against the content.
+///
+/// For [`CLOCKS_APART`] it can be repeated. Those of devices can be without harm: objects are named by their content, and of statuses
+/// the latest one counts. A channel's message of minutes ago, or an admin's order, could be brought back by who has heard it; TLS is
+/// what keeps them from hearing.
 ///
 /// # Errors
 /// [`Error::Key`], [`Error::Clock`], [`Error::Database`].

@@ -3,21 +3,22 @@
 
 use jiff::Timestamp;
 use models::{
+    Digest,
     signing::{Message, RollbackOrder},
-    sync::{self, ChannelPointer, RolloutReport, RolloutState},
+    sync::{self, ChannelPointer, ChannelReport},
 };
 
 use crate::{
     Error, Result,
     database::Database,
     objects::Objects,
-    rollout::{Channel, Member, Plan, Rollout, Verdict},
+    rollout::{Channel, Member, OrderBack, Plan, Verdict},
 };
 
 /// In the log, who brings rollouts on.
 const HUB: &str = "hub";
 
-/// A rollout that is running, and what there is to decide it by.
+/// A rollout that can still change, and what there is to decide it by.
 struct Case {
     name: String,
     channel: Channel,
@@ -92,38 +93,56 @@ impl Channels {
         }
     }
 
-    /// Brings every rollout on, by what the devices say.
+    /// Brings every rollout on, by what the devices say. One that cannot be is passed over until the next time, with an error in the
+    /// log.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::Store`].
+    /// [`Error::Database`].
     pub async fn advance(&self, now: Timestamp) -> Result<()> {
         for name in self.database.channels().await? {
-            if let Some(case) = self.case(&name, now).await? {
-                let verdict = case.channel.judge(&case.members, now);
-                // Another process may have been first.
-                self.act(case, &verdict, HUB, now).await?;
+            if let Err(e) = self.advance_one(&name, now).await {
+                tracing::error!("the rollout of {name} waits for the next time: {e}");
             }
         }
         Ok(())
     }
 
-    /// Has somebody decide about a channel's rollout. Whether there was one.
-    ///
-    /// # Errors
-    /// [`Error::Database`], [`Error::Store`].
-    pub async fn decide(&self, name: &str, verdict: &Verdict, who: &str, now: Timestamp) -> Result<bool> {
-        while let Some(case) = self.case(name, now).await? {
-            if self.act(case, verdict, who, now).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    async fn advance_one(&self, name: &str, now: Timestamp) -> Result<()> {
+        let Some(case) = self.case(name, now).await? else { return Ok(()) };
+        let verdict = case.channel.judge(&case.members, now);
+        // Another process may have been first.
+        self.act(case, &verdict, HUB, now).await.map(drop)
     }
 
-    /// A channel's rollout, if it has one that is running.
+    /// Has somebody decide about a channel's rollout, as they saw it: of this bundle, in this stage from 1 on.
+    ///
+    /// # Errors
+    /// [`Error::Content`] if there is none, or if it is not as they saw it any more; [`Error::Database`], [`Error::Store`].
+    pub async fn decide(
+        &self,
+        name: &str,
+        seen: (Digest, usize),
+        verdict: &Verdict,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        loop {
+            let case = self.case(name, now).await?;
+            let case = case.ok_or_else(|| Error::Content(format!("no bundle is on its way out to {name:?}")))?;
+            let found = case.channel.report(&[]).rollout.map(|rollout| (rollout.to.bundle, rollout.stage));
+            if found != Some(seen) {
+                return Err(Error::Content(format!("the rollout to {name:?} has changed: look again")));
+            }
+            if self.act(case, verdict, who, now).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A channel's rollout, if it has one that can still change.
     async fn case(&self, name: &str, now: Timestamp) -> Result<Option<Case>> {
         let (channel, revision) = self.load(name).await?;
-        let Some(rollout) = channel.running() else { return Ok(None) };
+        let Some(rollout) = channel.watched(now) else { return Ok(None) };
         let members = self.members(name, rollout.to, now).await?;
         Ok(Some(Case { name: name.to_owned(), channel, revision, members }))
     }
@@ -131,61 +150,60 @@ impl Channels {
     /// Whether nobody else has changed the channel meanwhile.
     async fn act(&self, case: Case, verdict: &Verdict, who: &str, now: Timestamp) -> Result<bool> {
         let Case { name, mut channel, revision, members } = case;
-        match verdict {
+        let action = match verdict {
             Verdict::Wait => return Ok(true),
-            Verdict::Next => channel.act(verdict, &members, now),
-            Verdict::Back(why) => {
-                // Before it is needed: devices follow it only once the pointer says so.
-                let is_ordered = self.order_back(&name, &channel).await?;
-                let missing = if is_ordered { "" } else { "; without an order, devices that have it keep it" };
-                channel.act(&Verdict::Back(format!("{why}{missing}")), &members, now);
+            Verdict::Widen | Verdict::Next => {
+                channel.act(verdict, &members, now);
+                if channel.running().is_some() { "brought to more" } else { "brought to all" }
             }
-        }
+            Verdict::Back(why) => {
+                let order = self.order_back(&name, &channel).await?;
+                let missing = if order.is_some() { "" } else { "; without an order, devices that have it keep it" };
+                channel.act(&Verdict::Back(format!("{why}{missing}")), &members, now);
+                channel.order_back = order.or(channel.order_back);
+                "took back"
+            }
+        };
         if !self.database.put_channel(&name, &channel, revision).await? {
             return Ok(false);
         }
-        let Some(Rollout { to, state, why, .. }) = channel.rollout else { return Ok(true) };
-        let (action, why) = match state {
-            RolloutState::Running => ("brought to more", String::new()),
-            RolloutState::Done => ("brought to all", String::new()),
-            RolloutState::Back => ("took back", format!(": {}", why.unwrap_or_default())),
-        };
-        let detail = format!("bundle {} of {name}{why}", to.bundle.short());
+        let bundle = channel.rollout.map_or(String::new(), |rollout| rollout.to.bundle.short());
+        let why = channel.went_back.last().filter(|_| action == "took back").map(|back| format!(": {}", back.why));
+        let detail = format!("bundle {bundle} of {name}{}", why.unwrap_or_default());
         tracing::info!("{who} {action} {detail}");
         self.database.log(who, action, &detail, now).await?;
         Ok(true)
     }
 
-    /// Gives the order to go back that came with the bundle. Whether there is one.
-    async fn order_back(&self, name: &str, channel: &Channel) -> Result<bool> {
-        let (Some(rollout), Some(stable)) = (channel.running(), channel.stable) else { return Ok(false) };
+    /// The order to go back that came with the bundle, if devices would follow it. Whose it is, they verify.
+    async fn order_back(&self, name: &str, channel: &Channel) -> Result<Option<OrderBack>> {
+        let Some(rollout) = &channel.rollout else { return Ok(None) };
         let object = sync::fallback(name);
         let order = match self.objects.get(&object).await {
-            Err(Error::NotFound(_)) => return Ok(false),
+            Err(Error::NotFound(_)) => return Ok(None),
             found => found?.bytes().await?,
         };
-        // Devices verify whose it is.
-        let Ok(parsed) = RollbackOrder::open_unverified(&object, &order) else { return Ok(false) };
-        if !parsed.allows(name, rollout.to.sequence, &stable) {
-            return Ok(false);
-        }
-        self.objects.put(&sync::rollback(name), order).await?;
-        Ok(true)
+        let parsed = RollbackOrder::open_unverified(&object, &order).ok();
+        let is_followed = parsed.is_some_and(|order| order.allows(name, rollout.to.sequence, &rollout.from));
+        Ok(is_followed.then(|| OrderBack { to: rollout.from, object: String::from_utf8_lossy(&order).into_owned() }))
     }
 
-    /// How a channel's last rollout goes, if there was one.
+    /// How a channel's bundles go out.
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Store`].
-    pub async fn report(&self, name: &str, now: Timestamp) -> Result<Option<RolloutReport>> {
+    pub async fn report(&self, name: &str, now: Timestamp) -> Result<ChannelReport> {
         let channel = self.get(name).await?;
-        let Some(rollout) = &channel.rollout else { return Ok(None) };
-        Ok(channel.report(&self.members(name, rollout.to, now).await?))
+        let members = match &channel.rollout {
+            Some(rollout) => self.members(name, rollout.to, now).await?,
+            None => Vec::new(),
+        };
+        Ok(channel.report(&members))
     }
 
     async fn members(&self, name: &str, to: ChannelPointer, now: Timestamp) -> Result<Vec<Member>> {
         let mut members = Vec::new();
-        self.database.each_status(|status| members.extend(Member::of(&status, name, to.bundle, now))).await?;
+        self.database.each_known_status(|status| members.extend(Member::of(&status, name, to.bundle, now))).await?;
         Ok(members)
     }
 }

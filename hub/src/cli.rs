@@ -96,7 +96,8 @@ impl DataArgs {
     }
 
     fn folder(&self) -> DataFolder {
-        let options = || env::vars().filter(|(name, _)| name.starts_with("AWS_")).collect();
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let options = || env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with("AWS_")).collect();
         let url = self.objects.clone().or_else(|| env::var("OBJECTS_URL").ok());
         DataFolder {
             path: self.data.clone().unwrap_or_else(|| "hub".into()),

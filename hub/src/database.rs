@@ -6,12 +6,7 @@ use std::path::Path;
 
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
-use models::{
-    Digest,
-    hub::Role,
-    signing::{PublicKey, request::SignedHeaders},
-    sync::DeviceStatus,
-};
+use models::{Digest, hub::Role, signing::PublicKey, sync::DeviceStatus};
 use serde::{Deserialize, Serialize};
 use sqlx::{
     AnyPool, Row,
@@ -23,7 +18,7 @@ use crate::{Error, Result, rollout::Channel};
 /// Connections that one process holds.
 const CONNECTIONS: u32 = 8;
 
-const SCHEMA: [&str; 10] = [
+const SCHEMA: [&str; 9] = [
     "CREATE TABLE IF NOT EXISTS tokens (
         digest TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, expires BIGINT NOT NULL, used BIGINT)",
     "CREATE TABLE IF NOT EXISTS clients (
@@ -36,9 +31,6 @@ const SCHEMA: [&str; 10] = [
         received BIGINT NOT NULL, PRIMARY KEY (device, digest))",
     "CREATE INDEX IF NOT EXISTS segment_times ON segments (device, received)",
     "CREATE TABLE IF NOT EXISTS statuses (device TEXT PRIMARY KEY, reported BIGINT NOT NULL, status TEXT NOT NULL)",
-    // Whose the segments are, by the device's own signature.
-    "CREATE TABLE IF NOT EXISTS seals (
-        device TEXT NOT NULL, digest TEXT NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (device, digest))",
     "CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, secret TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS channels (name TEXT PRIMARY KEY, revision BIGINT NOT NULL, channel TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS log (
@@ -279,48 +271,36 @@ impl Database {
         Ok(revoked.rows_affected() > 0)
     }
 
-    /// Remembers that a segment is in, or was let in, and by whose signature.
+    /// Remembers that a segment is in, or was let in: of its sizes the largest, if somebody has said several.
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub async fn add_segment(&self, segment: &SegmentRow, seal: &SignedHeaders) -> Result<()> {
-        let seal = serde_json::to_string(seal).map_err(|e| models::Error::malformed("a seal", "JSON", e))?;
-        let mut transaction = self.pool.begin().await?;
+    pub async fn add_segment(&self, segment: &SegmentRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO segments (device, digest, bytes, samples, received) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT DO NOTHING",
+             ON CONFLICT (device, digest) DO UPDATE SET bytes = excluded.bytes WHERE segments.bytes < excluded.bytes",
         )
         .bind(segment.device.clone())
         .bind(segment.digest.to_string())
         .bind(segment.bytes as i64)
         .bind(segment.samples as i64)
         .bind(segment.received.as_millisecond())
-        .execute(&mut *transaction)
+        .execute(&self.pool)
         .await?;
-        // The last one: the key of an earlier one may have been revoked before the segment came.
-        sqlx::query(
-            "INSERT INTO seals (device, digest, seal) VALUES ($1, $2, $3)
-             ON CONFLICT (device, digest) DO UPDATE SET seal = excluded.seal",
-        )
-        .bind(segment.device.clone())
-        .bind(segment.digest.to_string())
-        .bind(seal)
-        .execute(&mut *transaction)
-        .await?;
-        Ok(transaction.commit().await?)
+        Ok(())
     }
 
-    /// A segment's seal, as JSON.
+    /// Bytes of a segment that is in, or was let in.
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub async fn seal(&self, device: &str, digest: Digest) -> Result<Option<String>> {
-        let row = sqlx::query("SELECT seal FROM seals WHERE device = $1 AND digest = $2")
+    pub async fn segment_bytes(&self, device: &str, digest: Digest) -> Result<Option<u64>> {
+        let row = sqlx::query("SELECT bytes FROM segments WHERE device = $1 AND digest = $2")
             .bind(device.to_owned())
             .bind(digest.to_string())
             .fetch_optional(&self.pool)
             .await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
+        Ok(row.map(|row| row.try_get::<i64, _>(0)).transpose()?.map(|bytes| bytes.max(0) as u64))
     }
 
     /// Bytes of the segments that a device sent since then.
@@ -344,9 +324,7 @@ impl Database {
     /// # Errors
     /// [`Error::Database`].
     pub async fn forget(&self, device: &str) -> Result<u64> {
-        for statement in ["DELETE FROM statuses WHERE device = $1", "DELETE FROM seals WHERE device = $1"] {
-            sqlx::query(statement).bind(device.to_owned()).execute(&self.pool).await?;
-        }
+        sqlx::query("DELETE FROM statuses WHERE device = $1").bind(device.to_owned()).execute(&self.pool).await?;
         let gone =
             sqlx::query("DELETE FROM segments WHERE device = $1").bind(device.to_owned()).execute(&self.pool).await?;
         Ok(gone.rows_affected())
@@ -362,7 +340,7 @@ impl Database {
             sqlx::query(
                 "INSERT INTO statuses (device, reported, status) VALUES ($1, $2, $3)
                  ON CONFLICT (device) DO UPDATE SET reported = excluded.reported, status = excluded.status
-                 WHERE statuses.reported < excluded.reported",
+                 WHERE statuses.reported <= excluded.reported",
             )
             .bind(status.device.clone())
             .bind(status.reported.as_millisecond())
@@ -377,8 +355,22 @@ impl Database {
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub async fn each_status(&self, mut each: impl FnMut(DeviceStatus)) -> Result<()> {
-        let mut rows = sqlx::query("SELECT device, status FROM statuses ORDER BY device").fetch(&self.pool);
+    pub async fn each_status(&self, each: impl FnMut(DeviceStatus)) -> Result<()> {
+        self.read_statuses("SELECT device, status FROM statuses ORDER BY device", each).await
+    }
+
+    /// The same of devices whose key was not revoked.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn each_known_status(&self, each: impl FnMut(DeviceStatus)) -> Result<()> {
+        let known = "SELECT device, status FROM statuses
+            WHERE device IN (SELECT name FROM clients WHERE revoked IS NULL) ORDER BY device";
+        self.read_statuses(known, each).await
+    }
+
+    async fn read_statuses(&self, query: &'static str, mut each: impl FnMut(DeviceStatus)) -> Result<()> {
+        let mut rows = sqlx::query(query).fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
             let (device, text): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             match serde_json::from_str(&text) {

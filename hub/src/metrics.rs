@@ -54,7 +54,7 @@ impl Default for Metrics {
         let (segments, segment_bytes) = (Counter::default(), Counter::default());
         registry.register("requests", "Requests answered", answered.clone());
         registry.register_with_unit("request", "Time until the answer began", Unit::Seconds, seconds.clone());
-        registry.register("segments", "Segments receipted", segments.clone());
+        registry.register("segments", "Segments receipted, each as often as it was asked for", segments.clone());
         registry.register_with_unit("segment", "Size of segments receipted", Unit::Bytes, segment_bytes.clone());
         Self { registry, answered, seconds, segments, segment_bytes }
     }

@@ -5,7 +5,7 @@ mod s3;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use models::{Digest, hub::Elsewhere};
 use object_store::{
     GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, buffered::BufWriter, local::LocalFileSystem, path::Path as Name,
@@ -19,6 +19,9 @@ use crate::{Error, Result};
 const PART: usize = 1 << 20;
 /// The same to an S3 store, which takes no fewer.
 const S3_PART: usize = 5 << 20;
+
+/// So many objects are deleted at a time.
+const DELETIONS: usize = 16;
 
 /// The store.
 #[derive(Clone, Debug)]
@@ -140,6 +143,15 @@ impl Objects {
         // One part at a time: the default is eight of ten mebibytes.
         let part = if self.is_direct() { S3_PART } else { PART };
         BufWriter::with_capacity(Arc::clone(&self.store), Name::from(name), part).with_max_concurrency(1)
+    }
+
+    /// Deletes objects, some at a time.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn delete_all(&self, names: Vec<String>) -> Result<()> {
+        let deletions = stream::iter(names).map(|name| async move { self.delete(&name).await });
+        deletions.buffer_unordered(DELETIONS).try_collect().await
     }
 
     /// Deletes an object; that it is not there is as good.

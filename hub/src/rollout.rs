@@ -4,14 +4,20 @@
 use jiff::{SignedDuration, Timestamp};
 use models::{
     Digest,
-    sync::{ChannelPointer, DeviceStatus, RolloutReport, RolloutState, Stage, Tally},
+    sync::{ChannelPointer, ChannelReport, DeviceStatus, RolloutReport, RolloutState, Stage, Tally, WentBack},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A device that was not heard for so long is not waited for, unless it is in the middle of taking the bundle over.
+/// A device that was not heard for so long is not waited for.
 const SILENT: SignedDuration = SignedDuration::from_hours(24);
+/// The same of one that is in the middle of taking the bundle over.
+const AMID: SignedDuration = SignedDuration::from_hours(72);
+/// A bundle that is out everywhere can go back for so long: devices that were away take it then.
+const WATCHED: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// So many bundles that went back are remembered.
+const REMEMBERED: usize = 100;
 
 /// In which steps a channel's bundles go out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +64,14 @@ pub struct Channel {
     pub plan: Plan,
     /// What is out everywhere.
     pub stable: Option<ChannelPointer>,
-    /// The last bundle that went out by steps, or does.
+    /// The last bundle, if it went out by steps, or does.
     pub rollout: Option<Rollout>,
+    /// What was taken back, the last ones.
+    #[serde(default)]
+    pub went_back: Vec<WentBack>,
+    /// The order to leave the last of them.
+    #[serde(default)]
+    pub order_back: Option<OrderBack>,
 }
 
 /// A bundle on its way out.
@@ -68,19 +80,29 @@ pub struct Channel {
 pub struct Rollout {
     /// The bundle.
     pub to: ChannelPointer,
+    /// What was out before.
+    pub from: ChannelPointer,
     /// Whether it still goes out.
     pub state: RolloutState,
     /// The stage, from 0.
     pub stage: usize,
-    /// Since when it has been in that stage.
+    /// Since when it has been in that stage, or is out everywhere.
     pub since: Timestamp,
     /// Devices up to this [`place`] have their turn.
     last_place: u64,
-    /// Why it went back, if it did.
-    pub why: Option<String>,
 }
 
-/// A device of the channel that was heard lately, or is in the middle of taking the bundle over.
+/// A signed order to leave what went back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderBack {
+    /// To which bundle.
+    pub to: ChannelPointer,
+    /// The object that devices read.
+    pub object: String,
+}
+
+/// A device that has a say in a rollout: it was heard lately, or is in the middle of taking the bundle over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     place: u64,
@@ -92,9 +114,12 @@ impl Member {
     pub fn of(status: &DeviceStatus, channel: &str, bundle: Digest, now: Timestamp) -> Option<Self> {
         let update = status.update.as_ref().filter(|update| update.bundle == bundle).map(|update| update.stage);
         let stage = update.or((status.bundle == bundle).then_some(Stage::Good));
-        let is_amid = matches!(stage, Some(Stage::Shadow | Stage::Probation));
-        let is_heard = now.duration_since(status.reported) < SILENT;
-        let takes_part = status.channel == channel && (is_heard || is_amid);
+        let patience = match stage {
+            Some(Stage::Shadow | Stage::Probation) => AMID,
+            _ => SILENT,
+        };
+        let is_heard = now.duration_since(status.reported) < patience;
+        let takes_part = status.channel == channel && is_heard && stage != Some(Stage::NotMeant);
         takes_part.then(|| Self { place: place(bundle, &status.device), stage })
     }
 }
@@ -111,6 +136,8 @@ fn place(bundle: Digest, device: &str) -> u64 {
 pub enum Verdict {
     /// It stays as it is.
     Wait,
+    /// None of those who have their turn can be heard: another one has it, too.
+    Widen,
     /// More devices have their turn, or, if all had it, it is out everywhere.
     Next,
     /// It goes back, for this reason.
@@ -124,36 +151,52 @@ impl Channel {
         offered.map(|rollout| rollout.to).or(self.stable)
     }
 
+    /// The order to go back to what is out everywhere, if something newer went back and there is one: also for devices that were
+    /// away then.
+    pub fn order(&self) -> Option<&str> {
+        let order = self.order_back.as_ref().filter(|order| Some(order.to) == self.stable);
+        order.map(|order| order.object.as_str())
+    }
+
     /// The bundle on its way out, if there is one.
     pub fn running(&self) -> Option<&Rollout> {
         self.rollout.as_ref().filter(|rollout| rollout.state == RolloutState::Running)
     }
 
-    /// Begins to bring a bundle out; where nothing is out yet, to all devices at once. One that is not newer than what is out goes
-    /// to all devices at once, too: devices follow it by a signed order alone, and that is in a hurry. Whether anything changed.
+    /// The bundle that can still go back: on its way out, or out everywhere since not long.
+    pub fn watched(&self, now: Timestamp) -> Option<&Rollout> {
+        self.rollout.as_ref().filter(|rollout| match rollout.state {
+            RolloutState::Running => true,
+            RolloutState::Done => now.duration_since(rollout.since) < WATCHED,
+            RolloutState::Back => false,
+        })
+    }
+
+    /// Begins to bring a bundle out; where nothing is out yet, to all devices at once. One that is not newer than what devices may
+    /// have goes to all devices at once, too: they follow it by a signed order alone, and that is in a hurry. Whether anything changed.
     ///
     /// # Errors
     /// [`Error::Content`] for a bundle that went back before.
     pub fn publish(&mut self, to: ChannelPointer, members: &[Member], now: Timestamp) -> Result<bool> {
-        if let Some(Rollout { to: last, state, why, .. }) = &self.rollout
-            && *last == to
-        {
-            if *state != RolloutState::Back {
-                return Ok(false);
-            }
-            let why = why.as_deref().unwrap_or_default();
-            let reason =
-                format!("bundle {} went back from this channel ({why}): publish another one", to.bundle.short());
-            return Err(Error::Content(reason));
+        if let Some(WentBack { why, .. }) = self.went_back.iter().find(|back| back.to.bundle == to.bundle) {
+            let bundle = to.bundle.short();
+            return Err(Error::Content(format!(
+                "bundle {bundle} went back from this channel ({why}): publish another one"
+            )));
         }
-        if self.stable.is_none_or(|stable| to.sequence <= stable.sequence) {
+        let last = self.rollout.as_ref().filter(|rollout| rollout.state != RolloutState::Back);
+        if last.is_some_and(|rollout| rollout.to == to) {
+            return Ok(false);
+        }
+        let newest = self.running().map(|rollout| rollout.to).or(self.stable);
+        let Some(from) = self.stable.filter(|_| newest.is_some_and(|newest| newest.sequence < to.sequence)) else {
             let is_new = self.stable != Some(to) || self.running().is_some();
             (self.stable, self.rollout) = (Some(to), None);
             return Ok(is_new);
-        }
-        let mut rollout = Rollout { to, state: RolloutState::Running, stage: 0, since: now, last_place: 0, why: None };
-        rollout.last_place = self.last_place(0, 0, members);
-        self.rollout = Some(rollout);
+        };
+        let last_place = self.last_place(0, 0, members);
+        let state = RolloutState::Running;
+        self.rollout = Some(Rollout { to, from, state, stage: 0, since: now, last_place });
         Ok(true)
     }
 
@@ -174,10 +217,10 @@ impl Channel {
     pub fn tally(&self, members: &[Member]) -> Tally {
         let mut tally = Tally::default();
         let last_place = self.rollout.as_ref().map_or(0, |rollout| rollout.last_place);
-        for member in members.iter().filter(|member| member.place <= last_place || member.stage.is_some()) {
+        for member in members.iter().filter(|member| member.place <= last_place) {
             *match member.stage {
-                None => &mut tally.waiting,
-                Some(Stage::Shadow | Stage::Probation) => &mut tally.trying,
+                None | Some(Stage::NotMeant) => &mut tally.waiting,
+                Some(Stage::Shadow | Stage::Probation | Stage::Broken) => &mut tally.trying,
                 Some(Stage::Good) => &mut tally.good,
                 Some(Stage::Refused) => &mut tally.refused,
             } += 1;
@@ -187,7 +230,7 @@ impl Channel {
 
     /// What should become of the rollout.
     pub fn judge(&self, members: &[Member], now: Timestamp) -> Verdict {
-        let Some(rollout) = self.running() else { return Verdict::Wait };
+        let Some(rollout) = self.watched(now) else { return Verdict::Wait };
         let tally = self.tally(members);
         let all = tally.all();
         let is_more = |count: u64, percent: u32| 100 * u128::from(count) > u128::from(percent) * u128::from(all);
@@ -195,43 +238,64 @@ impl Channel {
             let Plan { refused: most, .. } = self.plan;
             return Verdict::Back(format!("{} of {all} devices refused it; at most {most} % may", tally.refused));
         }
-        let lasts = SignedDuration::from_mins(self.plan.minutes.into());
-        let is_enough = all > 0 && !is_more(all - tally.good, 100 - self.plan.good);
-        let is_time = now.duration_since(rollout.since) >= lasts;
-        if is_enough && is_time { Verdict::Next } else { Verdict::Wait }
+        let is_time = now.duration_since(rollout.since) >= SignedDuration::from_mins(self.plan.minutes.into());
+        if rollout.state != RolloutState::Running || !is_time {
+            return Verdict::Wait;
+        }
+        if all == 0 {
+            return if members.is_empty() { Verdict::Wait } else { Verdict::Widen };
+        }
+        if is_more(all - tally.good, 100 - self.plan.good) { Verdict::Wait } else { Verdict::Next }
     }
 
-    /// Acts on a verdict.
+    /// Acts on a verdict about the bundle that is watched.
     pub fn act(&mut self, verdict: &Verdict, members: &[Member], now: Timestamp) {
-        let Some(mut rollout) = self.running().cloned() else { return };
+        let Some(mut rollout) = self.watched(now).cloned() else { return };
+        let before = rollout.last_place;
         match verdict {
             Verdict::Wait => return,
+            Verdict::Widen => {
+                let beyond = members.iter().map(|member| member.place).filter(|place| *place > before);
+                rollout.last_place = beyond.min().unwrap_or(before);
+            }
             Verdict::Next => {
-                // In a small fleet, several stages are the same devices.
-                let before = rollout.last_place;
+                // In a small fleet several stages are the same devices; and the plan may be another one by now.
                 let has_more = |last: u64| members.iter().any(|member| before < member.place && member.place <= last);
-                let later = rollout.stage + 1..self.plan.stages.len();
-                let later = later.map(|stage| (stage, self.last_place(stage, before, members)));
-                if let Some((stage, last_place)) = later.into_iter().find(|(_, last_place)| has_more(*last_place)) {
-                    (rollout.stage, rollout.last_place, rollout.since) = (stage, last_place, now);
-                } else {
-                    rollout.state = RolloutState::Done;
-                    self.stable = Some(rollout.to);
+                let stages = (0..self.plan.stages.len()).map(|stage| (stage, self.last_place(stage, before, members)));
+                let next = stages.into_iter().find(|(_, last_place)| has_more(*last_place));
+                let everybody = (self.plan.stages.len() - 1, u64::MAX);
+                match next.or((before < u64::MAX).then_some(everybody)) {
+                    Some((stage, last_place)) => (rollout.stage, rollout.last_place) = (stage, last_place),
+                    None => {
+                        rollout.state = RolloutState::Done;
+                        self.stable = Some(rollout.to);
+                    }
                 }
+                rollout.since = now;
             }
             Verdict::Back(why) => {
                 rollout.state = RolloutState::Back;
-                rollout.why = Some(why.clone());
+                self.stable = Some(rollout.from);
+                self.went_back.push(WentBack { to: rollout.to, why: why.clone(), at: now });
+                let too_many = self.went_back.len().saturating_sub(REMEMBERED);
+                self.went_back.drain(..too_many);
             }
         }
         self.rollout = Some(rollout);
     }
 
-    /// How the last rollout goes, if there was one.
-    pub fn report(&self, members: &[Member]) -> Option<RolloutReport> {
-        let Rollout { to, state, stage, since, ref why, .. } = *self.rollout.as_ref()?;
-        let (devices, stages) = (self.tally(members), self.plan.stages.len());
-        Some(RolloutReport { to, state, stage: stage.min(stages - 1) + 1, stages, since, devices, why: why.clone() })
+    /// How its bundles go out.
+    pub fn report(&self, members: &[Member]) -> ChannelReport {
+        let stages = self.plan.stages.len();
+        let rollout = self.rollout.as_ref().map(|Rollout { to, state, stage, since, .. }| RolloutReport {
+            to: *to,
+            state: *state,
+            stage: (*stage).min(stages - 1) + 1,
+            stages,
+            since: *since,
+            devices: self.tally(members),
+        });
+        ChannelReport { stable: self.stable, rollout, went_back: self.went_back.clone() }
     }
 }
 
@@ -320,6 +384,16 @@ mod tests {
         }
         assert_eq!(sizes, [3, 15, 30]);
         assert_eq!((channel.stable, channel.running()), (Some(pointer(2)), None));
+        // It is watched for a week more.
+        let refuse = |fleet: &mut Fleet, now| {
+            fleet.offered(&channel).iter().take(4).for_each(|device| fleet.say(device, Stage::Refused, now));
+            channel.judge(&fleet.members(now), now)
+        };
+        assert_eq!(refuse(&mut fleet, minutes(180 + 7 * 24 * 60)), Verdict::Wait);
+        let now = minutes(179 + 7 * 24 * 60);
+        assert!(matches!(refuse(&mut fleet, now), Verdict::Back(_)));
+        channel.act(&Verdict::Back("too late".into()), &fleet.members(now), now);
+        assert_eq!((channel.stable, fleet.offered(&channel)), (Some(pointer(1)), vec![]));
     }
 
     #[test]
@@ -338,20 +412,33 @@ mod tests {
         assert_eq!((fleet.offered(&channel), channel.stable), (vec![], Some(pointer(1))));
         assert!(channel.publish(pointer(2), &fleet.members(now), now).is_err());
         assert!(channel.publish(pointer(3), &fleet.members(now), now).expect("another one"));
+        assert!(channel.publish(pointer(2), &fleet.members(now), now).is_err(), "also after another one");
+        // Who merely got it wrong, or was not meant, does not speak against it.
+        let offered = fleet.offered(&channel);
+        assert!(offered.is_empty(), "another bundle is on its way");
+        for stage in [Stage::Broken, Stage::NotMeant] {
+            let mut fleet = Fleet::of(1);
+            let channel = begin(&fleet, Plan { minutes: 0, ..Plan::default() });
+            fleet.say("cam-0", stage, now);
+            assert_eq!(channel.judge(&fleet.members(now), now), Verdict::Wait, "{stage:?}");
+            assert_eq!(fleet.members(now).len(), usize::from(stage == Stage::Broken));
+        }
     }
 
     #[test]
-    fn who_is_away_is_not_waited_for_unless_it_has_begun() {
+    fn who_is_away_is_not_waited_for_for_ever() {
         let mut fleet = Fleet::of(10);
         let mut channel = begin(&fleet, Plan { stages: vec![100], minutes: 0, ..Plan::default() });
         let day = 24 * 60;
-        fleet.say("cam-0", Stage::Good, minutes(day));
-        fleet.say("cam-1", Stage::Probation, minutes(1));
-        let now = minutes(2 * day - 1);
+        fleet.say("cam-0", Stage::Good, minutes(2 * day));
+        fleet.say("cam-1", Stage::Probation, minutes(0));
+        // One that has begun is waited for longer.
+        let now = minutes(3 * day - 1);
         let members = fleet.members(now);
         assert_eq!(channel.tally(&members), Tally { waiting: 0, trying: 1, good: 1, refused: 0 });
         assert_eq!(channel.judge(&members, now), Verdict::Wait);
-        fleet.say("cam-1", Stage::Good, now);
+        let now = minutes(3 * day);
+        fleet.say("cam-0", Stage::Good, now);
         assert_eq!(channel.judge(&fleet.members(now), now), Verdict::Next);
         // Nobody says that it is good, and nobody that it is not.
         assert_eq!(channel.judge(&[], now), Verdict::Wait);
@@ -360,17 +447,54 @@ mod tests {
     }
 
     #[test]
+    fn if_those_in_turn_are_gone_another_one_has_it() {
+        let mut fleet = Fleet::of(10);
+        let mut channel = begin(&fleet, Plan { minutes: 0, ..Plan::default() });
+        let gone = fleet.offered(&channel);
+        assert_eq!(gone.len(), 1);
+        let now = minutes(24 * 60);
+        fleet.0.values_mut().filter(|status| status.device != gone[0]).for_each(|status| status.reported = now);
+        assert_eq!(channel.judge(&fleet.members(now), now), Verdict::Widen);
+        channel.act(&Verdict::Widen, &fleet.members(now), now);
+        let offered = fleet.offered(&channel);
+        assert!(offered.len() == 2 && offered.contains(&gone[0]), "{offered:?}");
+        // What only the others say of it, who never had their turn, counts for nothing.
+        let others: Vec<String> = fleet.0.keys().filter(|device| !offered.contains(*device)).cloned().collect();
+        others.iter().for_each(|device| fleet.say(device, Stage::Refused, now));
+        assert_eq!(channel.judge(&fleet.members(now), now), Verdict::Wait);
+    }
+
+    #[test]
     fn one_device_is_a_stage_of_its_own_and_an_order_is_for_all_at_once() {
         let mut fleet = Fleet::of(1);
         let mut channel = begin(&fleet, Plan { minutes: 0, ..Plan::default() });
+        let now = minutes(1);
         assert_eq!(fleet.offered(&channel), ["cam-0"]);
-        let again = channel.publish(pointer(2), &fleet.members(minutes(1)), minutes(1));
+        let again = channel.publish(pointer(2), &fleet.members(now), now);
         assert!(!again.expect("the same again"), "it goes on as it was");
-        fleet.say("cam-0", Stage::Good, minutes(1));
-        channel.act(&Verdict::Next, &fleet.members(minutes(1)), minutes(1));
+        fleet.say("cam-0", Stage::Good, now);
+        // Devices that nobody has heard of yet are the last stage.
+        channel.act(&Verdict::Next, &fleet.members(now), now);
+        assert_eq!((channel.stable, channel.pointer("cam-new")), (Some(pointer(1)), Some(pointer(2))));
+        channel.act(&Verdict::Next, &fleet.members(now), now);
         assert_eq!(channel.stable, Some(pointer(2)));
-        channel.publish(pointer(1), &fleet.members(minutes(1)), minutes(1)).expect("an older one");
+        channel.publish(pointer(1), &fleet.members(now), now).expect("an older one");
         assert_eq!((channel.pointer("cam-0"), channel.running()), (Some(pointer(1)), None));
+        // Older than what some devices have, and newer than what all have.
+        channel.publish(pointer(4), &fleet.members(now), now).expect("a newer one");
+        channel.publish(pointer(3), &fleet.members(now), now).expect("an order");
+        assert_eq!((channel.stable, channel.running()), (Some(pointer(3)), None));
+    }
+
+    #[test]
+    fn another_plan_ends_no_rollout() {
+        let mut fleet = Fleet::of(10);
+        let mut channel = begin(&fleet, Plan { minutes: 0, ..Plan::default() });
+        let now = minutes(1);
+        fleet.offered(&channel).iter().for_each(|device| fleet.say(device, Stage::Good, now));
+        channel.plan.stages = vec![100];
+        channel.act(&Verdict::Next, &fleet.members(now), now);
+        assert!(channel.running().is_some() && fleet.offered(&channel).len() == 10);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::{
 
 use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
-use jiff::Timestamp;
 use models::{durable, signing::PrivateKey};
 use rand::{TryRng, rngs::SysRng};
 
@@ -102,18 +101,23 @@ impl DataFolder {
     /// The key that signs receipts: in the folder, or, with a database elsewhere, in that, for all processes on it.
     async fn key(&self, database: &Database) -> Result<PrivateKey> {
         let path = self.path.join("keys/hub.pem");
-        if !path.exists() {
-            let new = PrivateKey::generate(secret)?.to_pem();
-            if self.database.is_some() {
-                let pem = database.secret("receipts", &new).await?;
-                let no_key =
-                    || models::Error::malformed("the hub's key in the database", "a P-256 key", "another text");
-                return Ok(PrivateKey::from_pem(&pem).ok_or_else(no_key)?);
+        let own = if path.exists() { PrivateKey::read(&path)? } else { PrivateKey::generate(secret)? };
+        if self.database.is_none() {
+            if !path.exists() {
+                durable::create_folders(path.parent().unwrap_or(Path::new("")))?;
+                durable::write_secret(&path, own.to_pem().as_bytes())?;
             }
-            durable::create_folders(path.parent().unwrap_or(Path::new("")))?;
-            durable::write_secret(&path, new.as_bytes())?;
+            return Ok(own);
         }
-        Ok(PrivateKey::read(&path)?)
+        // A hub that had its database elsewhere before it had its key there brings it along.
+        let pem = database.secret("receipts", &own.to_pem()).await?;
+        let shared = PrivateKey::from_pem(&pem);
+        let shared =
+            shared.ok_or_else(|| models::Error::malformed("the hub's key in the database", "a P-256 key", "a text"))?;
+        if path.exists() && shared.public() != own.public() {
+            tracing::warn!("{} is not the key in the database, which is used", path.display());
+        }
+        Ok(shared)
     }
 }
 
@@ -144,7 +148,7 @@ pub fn secret() -> Result<[u8; 32]> {
 /// another network: they ask nobody who they are.
 ///
 /// # Errors
-/// [`Error::Content`] if the socket cannot be used; [`Error::Store`] or [`Error::Database`] while catching up at the start.
+/// [`Error::Content`] if the socket cannot be used.
 pub async fn serve(
     intake: Intake,
     limits: Limits,
@@ -153,10 +157,6 @@ pub async fn serve(
     identity: Option<&Identity>,
     handle: Handle<SocketAddr>,
 ) -> Result<()> {
-    let caught_up = intake.catch_up(Timestamp::now()).await?;
-    if caught_up > 0 {
-        tracing::info!("receipted {caught_up} segments that were stored when the hub went down");
-    }
     let hub = Arc::new(Hub::new(intake, limits));
     let tidying = tokio::spawn({
         let hub = Arc::clone(&hub);

@@ -20,7 +20,7 @@ impl Statuses {
     pub fn put(&self, status: DeviceStatus) {
         let mut fresh = self.lock();
         match fresh.get(&status.device) {
-            Some(known) if known.reported >= status.reported => {}
+            Some(known) if known.reported > status.reported => {}
             _ => {
                 fresh.insert(status.device.clone(), status);
             }
@@ -36,7 +36,9 @@ impl Statuses {
         if taken.is_empty() {
             return Ok(());
         }
-        let statuses: Vec<DeviceStatus> = taken.into_values().collect();
+        let mut statuses: Vec<DeviceStatus> = taken.into_values().collect();
+        // In one order everywhere: two processes that write the same rows would otherwise wait for each other.
+        statuses.sort_by(|a, b| a.device.cmp(&b.device));
         let written = database.put_statuses(&statuses).await;
         if written.is_err() {
             statuses.into_iter().for_each(|status| self.put(status));

@@ -6,11 +6,10 @@
 //! channels/CHANNEL.json            which bundle the devices of a channel should run: a ChannelPointer
 //! channels/CHANNEL.rollback.json   the order to go back to an older one, if there is one: a signed RollbackOrder
 //! channels/CHANNEL.fallback.json   the same from the last bundle to the one before, for a hub to give if too many refuse it
-//! channels/CHANNEL.rollout.json    how far a hub is with the last bundle: a RolloutReport
+//! channels/CHANNEL.rollout.json    how a hub brings bundles out: a ChannelReport
 //! channels/CHANNEL.demand.json     what the fleet has of each class, and what is wanted: a Demand
 //! bundles/DIGEST/FILE              the files of a bundle
 //! segments/DEVICE/DIGEST.tar       a sealed segment, uploaded by a device
-//! seals/DEVICE/DIGEST.json         the device's signature of it, kept by a hub: SignedHeaders of its upload
 //! receipts/DEVICE/DIGEST.json      workstation or hub has it: a signed Receipt; only then does the device delete its copy
 //! devices/DEVICE.json              how the device is: a DeviceStatus
 //! clients/DEVICE.json              the keys that a hub knew the device by: DeviceKeys
@@ -23,7 +22,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Dropped, Error, ReasonKind, Result, segment, signing::Message};
+use crate::{
+    Digest, Dropped, Error, ReasonKind, Result, segment,
+    signing::{Message, request::SignedHeaders},
+};
 
 /// The current bundle of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +48,9 @@ pub struct Receipt {
     pub samples: Option<usize>,
     /// When.
     pub received: Timestamp,
+    /// The device's own signature of it, as a hub got it with the segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<SignedHeaders>,
 }
 
 impl Message for Receipt {
@@ -59,6 +64,7 @@ pub struct DeviceStatus {
     /// The device.
     pub device: String,
     /// Its channel.
+    #[serde(default = "stable")]
     pub channel: String,
     /// The bundle it runs.
     pub bundle: Digest,
@@ -75,6 +81,11 @@ pub struct DeviceStatus {
     pub update: Option<UpdateStatus>,
     /// When it said so.
     pub reported: Timestamp,
+}
+
+/// What devices from before had no word for.
+fn stable() -> String {
+    "stable".into()
 }
 
 /// How far a device is with a bundle that its channel named.
@@ -99,8 +110,12 @@ pub enum Stage {
     Probation,
     /// It serves.
     Good,
-    /// It did not do well and does not serve; the device never takes it again, unless it merely did not arrive as it should.
+    /// It did not do well, or cannot be run there, and does not serve.
     Refused,
+    /// It did not arrive as it should, and is fetched again.
+    Broken,
+    /// It is for other devices, or for another time.
+    NotMeant,
 }
 
 impl Stage {
@@ -111,8 +126,34 @@ impl Stage {
             Self::Probation => "probation",
             Self::Good => "good",
             Self::Refused => "refused",
+            Self::Broken => "broken",
+            Self::NotMeant => "not_meant",
         }
     }
+}
+
+/// How a hub brings a channel's bundles out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelReport {
+    /// What is out everywhere.
+    pub stable: Option<ChannelPointer>,
+    /// The last bundle, if it went out by steps, or does.
+    pub rollout: Option<RolloutReport>,
+    /// Those that were taken back, the last ones.
+    pub went_back: Vec<WentBack>,
+}
+
+/// A bundle that was taken back from the devices, and never goes out again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WentBack {
+    /// The bundle.
+    pub to: ChannelPointer,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// How far a hub is with the last bundle that it was given for a channel.
@@ -131,8 +172,6 @@ pub struct RolloutReport {
     pub since: Timestamp,
     /// The devices that have their turn and were heard lately.
     pub devices: Tally,
-    /// Why it went back, if it did.
-    pub why: Option<String>,
 }
 
 /// Whether a bundle still goes out.
@@ -141,7 +180,7 @@ pub struct RolloutReport {
 pub enum RolloutState {
     /// To more and more devices.
     Running,
-    /// It is out everywhere.
+    /// It is out everywhere, and is watched for some days.
     Done,
     /// Nobody gets it any more, and who has it goes back to the one before.
     Back,
@@ -164,7 +203,7 @@ impl RolloutState {
 pub struct Tally {
     /// They have not said anything of it.
     pub waiting: u64,
-    /// In shadow or on probation.
+    /// In shadow or on probation, or fetching it again.
     pub trying: u64,
     /// It serves there.
     pub good: u64,
@@ -274,11 +313,6 @@ pub fn parse_segment(name: &str) -> Result<(String, Digest)> {
 /// Name of a segment's receipt.
 pub fn receipt(device: &str, segment: Digest) -> String {
     format!("receipts/{device}/{segment}.json")
-}
-
-/// Name of a segment's seal.
-pub fn seal(device: &str, segment: Digest) -> String {
-    format!("seals/{device}/{segment}.json")
 }
 
 /// Name of the keys of a device.

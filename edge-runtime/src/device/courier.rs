@@ -166,7 +166,7 @@ impl<'a> Courier<'a> {
                     self.serve(classifier);
                 }
                 Update::Proven(proven) => self.try_out(proven),
-                Update::Refused { bundle, why } => self.refused(bundle, why.to_string()),
+                Update::Refused { bundle, stage, why } => self.refused(bundle, stage, why.to_string()),
             }
         }
         let demand = sync::demand(&remote, &self.shared.config.channel)?;
@@ -193,8 +193,8 @@ impl<'a> Courier<'a> {
         self.shared.view().update = Some(UpdateStatus { bundle, stage, detail });
     }
 
-    fn refused(&mut self, bundle: Digest, why: String) {
-        self.shared.view().update = Some(UpdateStatus { bundle, stage: Stage::Refused, detail: why.clone() });
+    fn refused(&mut self, bundle: Digest, stage: Stage, why: String) {
+        self.shared.view().update = Some(UpdateStatus { bundle, stage, detail: why.clone() });
         self.teller.tell(&Event::Refused { bundle, why });
     }
 
@@ -232,7 +232,7 @@ impl<'a> Courier<'a> {
         self.shared.set_beside(None);
         let (pointer, now) = (*proven.pointer(), Timestamp::now());
         if let Some(why) = fault {
-            self.refused(pointer.bundle, why.clone());
+            self.refused(pointer.bundle, Stage::Refused, why.clone());
             return self.slots.refuse(&pointer, &why, now);
         }
         let old = self.shared.models().serving.map(|serving| Arc::clone(&serving.classifier));
@@ -253,7 +253,7 @@ impl<'a> Courier<'a> {
         if let Some(why) = comparison.fault(limits, resident()) {
             let before = self.slots.go_back(&why, now)?;
             self.before = None;
-            self.refused(bundle, why);
+            self.refused(bundle, Stage::Refused, why);
             self.serve(before);
             return Ok(());
         }

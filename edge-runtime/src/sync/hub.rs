@@ -3,7 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -25,13 +28,15 @@ use ureq::{
         self, Response, StatusCode,
         header::{CONTENT_LENGTH, DATE, EXPECT, RETRY_AFTER},
     },
-    tls::{Certificate, RootCerts, TlsConfig},
+    tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
 use super::MAX_MESSAGE;
 use crate::{Error, Result};
 
 const CONNECT: Duration = Duration::from_secs(15);
+/// Until the hub says whether it wants a content at all.
+const QUESTION: Duration = Duration::from_secs(20);
 /// Until the hub answers, after all was sent.
 const ANSWER: Duration = Duration::from_secs(120);
 /// Within a content, until more of it comes or goes.
@@ -127,7 +132,7 @@ impl Credentials {
         let message = Enrol { token: token.to_owned(), public_key: key.public().to_pem() };
         let body = serde_json::to_vec(&message).map_err(|e| models::Error::malformed("a token", "JSON", e))?;
         let request = http::Request::post(format!("{hub}{ENROL}")).body(body).map_err(|e| malformed_url(hub, e))?;
-        let answer = agent_trusting(certificate.as_deref())?.run(request).map_err(|e| offline(hub, e))?;
+        let answer = agent_trusting(certificates(certificate.as_deref())?).run(request).map_err(|e| offline(hub, e))?;
         let text = accept("enrol at", hub, answer)?;
         let enrolled: Enrolled =
             serde_json::from_slice(&text).map_err(|e| models::Error::malformed(hub, "an enrolment", e))?;
@@ -171,8 +176,11 @@ pub(super) struct HubClient {
 
 impl HubClient {
     pub(super) fn new(url: &str, credentials: Credentials) -> Result<Self> {
-        let agent = agent_trusting(credentials.certificate.as_deref())?;
-        Ok(Self { agent, store: agent_trusting(None)?, url: url.to_owned(), credentials, ahead: AtomicI64::new(0) })
+        let trusted = certificates(credentials.certificate.as_deref())?;
+        // The first one is the hub's.
+        let of_store = trusted.get(1..).unwrap_or_default().to_vec();
+        let (agent, store) = (agent_trusting(trusted), agent_trusting(of_store));
+        Ok(Self { agent, store, url: url.to_owned(), credentials, ahead: AtomicI64::new(0) })
     }
 
     pub(super) fn enrolled(&self) -> &Enrolled {
@@ -182,8 +190,9 @@ impl HubClient {
     pub(super) fn get(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let Some(mut answer) = found(self.call("GET", &path(name), "", &[])?) else { return Ok(None) };
         if answer.status() == StatusCode::TEMPORARY_REDIRECT {
-            let request = elsewhere(name, "GET", answer)?.body(()).map_err(|e| malformed_url(&self.url, e))?;
-            let there = self.store.run(request).map_err(|e| offline(&self.url, e))?;
+            let (request, store) = elsewhere(name, "GET", answer)?;
+            let request = request.body(()).map_err(|e| malformed_url(&store, e))?;
+            let there = self.store.run(request).map_err(|e| offline(&store, e))?;
             match found(there) {
                 Some(there) => answer = there,
                 None => return Ok(None),
@@ -215,14 +224,33 @@ impl HubClient {
     }
 
     pub(super) fn put(&self, name: &str, content: &[u8]) -> Result<()> {
-        let mut answer = self.call("PUT", &path(name), "", content)?;
-        if answer.status() == StatusCode::TEMPORARY_REDIRECT {
-            let request = elsewhere(name, "PUT", answer)?.body(content).map_err(|e| malformed_url(&self.url, e))?;
-            let mut there = self.store.run(request).map_err(|e| offline(&self.url, e))?;
-            check_store("write", name, &mut there)?;
-            // The hub sees for itself that it is there.
-            answer = self.call("PUT", &path(name), "", content)?;
+        self.bring(name, content).0
+    }
+
+    /// The outcome, and whether any of the content has left: a hub is asked first.
+    pub(super) fn bring(&self, name: &str, content: &[u8]) -> (Result<()>, bool) {
+        let mut answer = match self.call("PUT", &path(name), "", content) {
+            Ok(answer) => answer,
+            Err(e) => {
+                let has_left = !matches!(e, Error::Refused { .. });
+                return (Err(e), has_left);
+            }
+        };
+        if answer.status() != StatusCode::TEMPORARY_REDIRECT {
+            let outcome = check("write", name, &mut answer);
+            let has_left = outcome.is_ok();
+            return (outcome, has_left);
         }
+        (self.bring_elsewhere(name, content, answer), true)
+    }
+
+    fn bring_elsewhere(&self, name: &str, content: &[u8], answer: Response<Body>) -> Result<()> {
+        let (request, store) = elsewhere(name, "PUT", answer)?;
+        let request = request.body(content).map_err(|e| malformed_url(&store, e))?;
+        let mut there = self.store.run(request).map_err(|e| offline(&store, e))?;
+        check_store("write", name, &mut there)?;
+        // The hub sees for itself that it is there.
+        let mut answer = self.call("PUT", &path(name), "", content)?;
         check("write", name, &mut answer)
     }
 
@@ -281,24 +309,35 @@ impl HubClient {
     }
 }
 
-fn agent_trusting(certificate: Option<&[u8]>) -> Result<Agent> {
+/// Those in a PEM file: the hub's own, and after it those that its store is known by.
+fn certificates(pem: Option<&[u8]>) -> Result<Vec<Certificate<'static>>> {
+    let Some(pem) = pem else { return Ok(Vec::new()) };
+    let malformed =
+        |found: String| models::Error::malformed("the hub's certificate", "certificates in PEM form", found);
+    let items: Vec<PemItem<'_>> = parse_pem(pem).collect::<Result<_, _>>().map_err(|e| malformed(e.to_string()))?;
+    let certificate = |item| if let PemItem::Certificate(certificate) = item { Some(certificate) } else { None };
+    let found: Vec<Certificate<'static>> = items.into_iter().filter_map(certificate).collect();
+    if found.is_empty() { Err(malformed("none".into()).into()) } else { Ok(found) }
+}
+
+/// Trusts these certificates, or, if there are none, the public authorities that are built in.
+fn agent_trusting(certificates: Vec<Certificate<'static>>) -> Agent {
     let mut tls = TlsConfig::builder();
-    if let Some(pem) = certificate {
-        let certificate = Certificate::from_pem(pem)
-            .map_err(|e| models::Error::malformed("the hub's certificate", "a certificate in PEM form", e))?;
-        tls = tls.root_certs(RootCerts::new_with_certs(&[certificate]));
+    if !certificates.is_empty() {
+        tls = tls.root_certs(RootCerts::Specific(Arc::new(certificates)));
     }
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .timeout_connect(Some(CONNECT))
         .timeout_resolve(Some(CONNECT))
+        .timeout_await_100(Some(QUESTION))
         .timeout_recv_response(Some(ANSWER))
         .timeout_per_read(Some(SILENCE))
         .timeout_per_write(Some(SILENCE))
         .user_agent(concat!("flywheel/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls.build());
-    Ok(config.build().new_agent())
+    config.build().new_agent()
 }
 
 fn path(name: &str) -> String {
@@ -332,13 +371,15 @@ fn check(action: &'static str, name: &str, answer: &mut Response<Body>) -> Resul
     Err(Error::Refused { action, name: name.to_owned(), refusal: refusal(answer) })
 }
 
-/// The request to where a hub sends us.
-fn elsewhere(name: &str, method: &str, answer: Response<Body>) -> Result<http::request::Builder> {
+/// The request to where a hub sends us, and whose that is.
+fn elsewhere(name: &str, method: &str, answer: Response<Body>) -> Result<(http::request::Builder, String)> {
     let text = answer.into_body().into_with_config().limit(MAX_MESSAGE).read_to_vec();
     let Elsewhere { url, headers }: Elsewhere = serde_json::from_slice(&text.map_err(|e| offline(name, e))?)
         .map_err(|e| models::Error::malformed(name, "where it is to be had", e))?;
+    // What follows is a signature, and nobody's business.
+    let store = url.split('?').next().unwrap_or_default().to_owned();
     let request = http::Request::builder().method(method).uri(url);
-    Ok(headers.into_iter().fold(request, |request, (header, value)| request.header(header, value)))
+    Ok((headers.into_iter().fold(request, |request, (header, value)| request.header(header, value)), store))
 }
 
 /// What a store says when it refuses is its own matter, and may pass.

@@ -157,6 +157,14 @@ impl Remote {
         }
     }
 
+    /// [`Remote::put`] of what is large; also whether any of it has left the device, whatever came of it.
+    pub(super) fn bring(&self, name: &str, bytes: Vec<u8>) -> (Result<()>, bool) {
+        match &self.0 {
+            Kind::Objects(objects) => (objects.put(name, bytes), true),
+            Kind::Hub(hub) => hub.bring(name, &bytes),
+        }
+    }
+
     /// Asks a hub for what only an admin may; order and answer are JSON.
     ///
     /// # Errors

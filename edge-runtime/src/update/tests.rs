@@ -121,7 +121,7 @@ fn what_is_not_fit_to_serve_is_refused_once_and_the_old_one_stays() -> TestResul
     let wrong_golden = workstation.publish(2, |golden| golden.logits[0][0] += 1.0)?;
     let refused = workstation.check(&mut slots)?;
     assert!(
-        matches!(&refused, Update::Refused { bundle, why: Error::Golden { disagreement: Disagreement { image: 0, .. }, .. } } if *bundle == wrong_golden),
+        matches!(&refused, Update::Refused { bundle, stage: Stage::Refused, why: Error::Golden { disagreement: Disagreement { image: 0, .. }, .. } } if *bundle == wrong_golden),
         "{refused:?}"
     );
     let much_later = Timestamp::from_second(1_000_000)?;
@@ -200,14 +200,14 @@ fn only_what_a_trusted_key_signed_and_what_is_for_this_device_is_taken() -> Test
     let (workstation, state) = (Workstation::new()?, tempfile::tempdir()?);
     let mut slots = Slots::open(state.path(), workstation.terms()?, Timestamp::UNIX_EPOCH)?;
     let other_key = PrivateKey::from_secret([8; 32]).ok_or("no key")?;
-    let mut refused = |text: &str| -> TestResult {
+    let mut refused = |text: &str| -> std::result::Result<Stage, Box<dyn std::error::Error>> {
         match workstation.check(&mut slots)? {
-            Update::Refused { why, .. } if why.to_string().contains(text) => Ok(()),
+            Update::Refused { stage, why, .. } if why.to_string().contains(text) => Ok(stage),
             other => Err(format!("{other:?} instead of a refusal for {text}").into()),
         }
     };
     workstation.publish_signed(1, Some(&other_key), |_, _| {})?;
-    refused("no signature of a trusted key")?;
+    assert_eq!(refused("no signature of a trusted key")?, Stage::Broken, "it can be signed yet");
     workstation.publish_signed(2, None, |_, _| {})?;
     refused("not signed")?;
     // The signature of another bundle.
@@ -219,7 +219,7 @@ fn only_what_a_trusted_key_signed_and_what_is_for_this_device_is_taken() -> Test
 
     let at = |seconds| Timestamp::from_second(seconds).ok();
     workstation.publish_signed(5, Some(&workstation.key), |m, _| m.release.channel = "beta".into())?;
-    refused("channel")?;
+    assert_eq!(refused("channel")?, Stage::NotMeant);
     workstation.publish_signed(6, Some(&workstation.key), |m, _| m.release.targets = vec!["drone".into()])?;
     refused("target")?;
     workstation.publish_signed(7, Some(&workstation.key), |m, _| m.release.minimum_runtime = Version::new(99, 0, 0))?;

@@ -7,9 +7,15 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use edge_runtime::sync::Remote;
+use edge_runtime::sync::{Remote, device_keys, receipt};
 use jiff::Timestamp;
-use models::{Digest, Sample, durable, hub::DeviceKeys, segment, signing::Message, sync};
+use models::{
+    Digest, Sample, durable,
+    hub::DeviceKeys,
+    segment,
+    signing::{Message, TrustedKeys},
+    sync,
+};
 use serde::Serialize;
 
 use super::forget::forgotten;
@@ -25,8 +31,8 @@ pub struct Ingested {
     pub segments: usize,
     /// Samples in them.
     pub samples: usize,
-    /// Segments that a hub has let in and that are not there yet, or that somebody but their device has put there.
-    pub unsealed: usize,
+    /// Segments that a hub has not receipted: they are on their way, or somebody but a device has put them there.
+    pub unreceipted: usize,
     /// Objects that are no valid segment, each with the reason. They are left where they are and never receipted.
     pub refused: Vec<String>,
 }
@@ -34,7 +40,8 @@ pub struct Ingested {
 /// Fetches, verifies and keeps every segment that is not here yet, then receipts it.
 ///
 /// The receipt is written only once the segment is durably here, signed by the key that signs bundles; a hub writes its own.
-/// At a hub, a segment must be signed by its device, by a key that the hub knows it by. Running it again changes nothing.
+/// At a hub, a segment must have its receipt, and be signed by its device, by a key that the hub knows it by. Running it again changes
+/// nothing.
 ///
 /// # Errors
 /// If the remote or the disk fails. A segment that is not valid is no error.
@@ -49,6 +56,7 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
         durable::delete_temporary(&device)?;
     }
     let forgotten = forgotten(project)?;
+    let hub_keys = remote.receipt_keys(&TrustedKeys::default())?;
     let mut keys: BTreeMap<String, DeviceKeys> = BTreeMap::new();
     for name in remote.list(sync::SEGMENTS)? {
         let (device, digest) = match sync::parse_segment(&name) {
@@ -69,17 +77,21 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
             continue;
         }
         if is_hub {
-            let Some(seal) = edge_runtime::sync::seal(remote, &device, digest)? else {
-                ingested.unsealed += 1;
-                continue;
-            };
             let known = match keys.entry(device.clone()) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => place.insert(edge_runtime::sync::device_keys(remote, &device)?),
+                Entry::Vacant(place) => place.insert(device_keys(remote, &device)?),
             };
-            if let Err(e) = known.verify(&device, digest, &seal) {
-                ingested.refused.push(e.to_string());
-                continue;
+            match is_vouched_for(remote, &device, digest, &hub_keys, known) {
+                Ok(true) => {}
+                Ok(false) => {
+                    ingested.unreceipted += 1;
+                    continue;
+                }
+                Err(edge_runtime::Error::Models(e)) => {
+                    ingested.refused.push(e.to_string());
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
             }
         }
         let bytes = match remote.get(&name, MAX_SEGMENT) {
@@ -101,13 +113,28 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
         durable::create_folders(path.parent().unwrap_or(Path::new("")))?;
         durable::write(&path, &bytes)?;
         if !is_hub {
-            let receipt = sync::Receipt { segment: digest, samples: Some(samples), received: now };
+            let receipt = sync::Receipt { segment: digest, samples: Some(samples), received: now, seal: None };
             remote.put(&receipt_name, receipt.seal(key.as_ref())?)?;
         }
         ingested.segments += 1;
         ingested.samples += samples;
     }
     Ok(ingested)
+}
+
+/// Whether a hub has receipted a segment, and its device has signed for it; receipts from before hubs kept that do without.
+fn is_vouched_for(
+    remote: &Remote,
+    device: &str,
+    segment: Digest,
+    hub: &TrustedKeys,
+    known: &DeviceKeys,
+) -> edge_runtime::Result<bool> {
+    let Some(receipt) = receipt(remote, device, segment, hub)? else { return Ok(false) };
+    if let Some(seal) = &receipt.seal {
+        known.verify(device, segment, seal)?;
+    }
+    Ok(receipt.segment == segment)
 }
 
 /// Every sample that came in, each image once, in the order of the digests.

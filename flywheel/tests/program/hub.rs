@@ -76,7 +76,7 @@ fn an_admin_runs_a_hub_from_the_workstation() -> TestResult {
     let stages = json(folder, &["hub", "rollout", "--json", "plan", "stable", "--stages", "1,100", "--minutes", "5"])?;
     assert_eq!(stages[0]["plan"]["stages"], serde_json::json!([1, 100]));
     assert!(fail(folder, &["hub", "rollout", "plan", "stable", "--stages", "50"])?.contains("the last of them 100"));
-    assert!(fail(folder, &["hub", "rollout", "next", "stable"])?.contains("on its way"));
+    assert!(fail(folder, &["hub", "rollout", "next", "stable"])?.contains("is on its way"));
 
     // Who did it is written down, there as here.
     let log = json(folder, &["hub", "log", "--json"])?;

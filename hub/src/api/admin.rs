@@ -30,5 +30,7 @@ pub(super) async fn admin(State(hub): State<Arc<Hub>>, request: Request) -> Resu
     }
     let order = serde_json::from_slice(&content).map_err(|e| Error::Content(format!("expected an order: {e}")))?;
     hub.statuses.flush(&hub.intake.database).await?;
-    Ok(Json(execute(&hub.channels, order, &client.name, now).await?))
+    // Goes on, and is written down, although the client may be gone.
+    let done = tokio::spawn(async move { execute(&hub.channels, order, &client.name, now).await });
+    Ok(Json(done.await.map_err(|e| Error::BrokenOff(format!("the order broke off: {e}")))??))
 }

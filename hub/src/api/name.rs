@@ -17,14 +17,14 @@ pub(super) enum Name<'a> {
     Rollout(&'a str),
     /// What is wanted of a channel's devices.
     Demand,
-    /// An order to go back, given or to be given.
-    Order,
+    /// The order to go back, if it was given.
+    Rollback(&'a str),
+    /// The order to go back, for the hub to give.
+    Fallback,
     /// A file of a bundle.
     BundleFile,
     /// A device's segment.
     Segment(&'a str, Digest),
-    /// The device's signature of a segment.
-    Seal(&'a str, Digest),
     /// The hub's receipt of a segment.
     Receipt,
     /// How a device is.
@@ -50,7 +50,8 @@ impl<'a> Name<'a> {
                     "json" => Some(Self::Pointer(channel)),
                     "rollout.json" => Some(Self::Rollout(channel)),
                     "demand.json" => Some(Self::Demand),
-                    "rollback.json" | "fallback.json" => Some(Self::Order),
+                    "rollback.json" => Some(Self::Rollback(channel)),
+                    "fallback.json" => Some(Self::Fallback),
                     _ => None,
                 }
             }
@@ -65,7 +66,6 @@ impl<'a> Name<'a> {
                 let digest = digest.parse().ok()?;
                 match (folder, kind) {
                     (sync::SEGMENTS, models::segment::EXTENSION) => Some(Self::Segment(of, digest)),
-                    ("seals", "json") => Some(Self::Seal(of, digest)),
                     ("receipts", "json") => Some(Self::Receipt),
                     _ => None,
                 }
@@ -92,7 +92,9 @@ impl<'a> Name<'a> {
         match self {
             Self::Demand => serde_json::from_slice::<Demand>(content).map(drop).map_err(|e| wrong(&e)),
             // Whose it is, devices verify.
-            Self::Order => RollbackOrder::open_unverified(name, content).map(drop).map_err(|e| wrong(&e)),
+            Self::Rollback(_) | Self::Fallback => {
+                RollbackOrder::open_unverified(name, content).map(drop).map_err(|e| wrong(&e))
+            }
             _ => Ok(()),
         }
     }
@@ -122,11 +124,10 @@ mod tests {
             (sync::channel("stable"), Name::Pointer("stable")),
             (sync::rollout("stable"), Name::Rollout("stable")),
             (sync::demand("stable"), Name::Demand),
-            (sync::rollback("stable"), Name::Order),
-            (sync::fallback("stable"), Name::Order),
+            (sync::rollback("stable"), Name::Rollback("stable")),
+            (sync::fallback("stable"), Name::Fallback),
             (sync::bundle_file(digest, "model.onnx"), Name::BundleFile),
             (sync::segment("cam-1", digest), Name::Segment("cam-1", digest)),
-            (sync::seal("cam-1", digest), Name::Seal("cam-1", digest)),
             (sync::receipt("cam-1", digest), Name::Receipt),
             (sync::device_status("cam-1"), Name::Status("cam-1")),
             (sync::device_keys("cam-1"), Name::Keys("cam-1")),

@@ -67,7 +67,9 @@ pub(super) async fn list(
     }
     let mut names = hub.intake.objects.list(&below.prefix).await?;
     if matches!(folder, "" | "channels") {
-        names.extend(hub.intake.database.channels().await?.iter().map(|channel| sync::channel(channel)));
+        for channel in hub.intake.database.channels().await? {
+            names.extend(hub.channels.get(&channel).await?.stable.map(|_| sync::channel(&channel)));
+        }
         names.sort_unstable();
         names.dedup();
     }
@@ -111,7 +113,6 @@ async fn record(hub: &Hub, name: Name<'_>, client: &Client, now: Timestamp) -> R
     let database = &hub.intake.database;
     let record = match name {
         Name::Status(device) => hub.statuses.get(database, device).await?,
-        Name::Seal(device, digest) => database.seal(device, digest).await?,
         Name::Pointer(channel) => {
             let channel = hub.channels.get(channel).await?;
             let is_device = client.role == Role::Device;
@@ -120,15 +121,19 @@ async fn record(hub: &Hub, name: Name<'_>, client: &Client, now: Timestamp) -> R
         }
         Name::Rollout(channel) => {
             hub.statuses.flush(database).await?;
-            let report = hub.channels.report(channel, now).await?;
-            report.map(|report| json(&report)).transpose()?
+            Some(json(&hub.channels.report(channel, now).await?)?)
         }
         Name::Keys(device) => {
             let clients = database.clients_named(device).await?;
             let key = |Client { key, revoked, .. }: Client| DeviceKey { public_key: key.to_pem(), revoked };
             Some(json(&DeviceKeys { keys: clients.into_iter().map(key).collect() })?)
         }
-        Name::Demand | Name::Order | Name::BundleFile | Name::Segment(..) | Name::Receipt => return Ok(None),
+        Name::Rollback(channel) => match hub.channels.get(channel).await?.order() {
+            Some(order) => Some(order.to_owned()),
+            // What who publishes has ordered.
+            None => return Ok(None),
+        },
+        Name::Demand | Name::Fallback | Name::BundleFile | Name::Segment(..) | Name::Receipt => return Ok(None),
     };
     Ok(Some(record))
 }
@@ -148,6 +153,9 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
     }
     if name.is_large() && objects.is_direct() {
         let expected = Stored { bytes: length(&parts.headers)?, digest: Some(claim.content) };
+        if expected.bytes > MAX_BUNDLE_FILE {
+            return Err(Error::TooLarge { what: object, found: expected.bytes, most: MAX_BUNDLE_FILE });
+        }
         if objects.stored(&object).await? != Some(expected)
             && let Some(elsewhere) = objects.upload(&object, claim.content, expected.bytes).await?
         {
@@ -173,8 +181,8 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
                 let found = status.device;
                 return Err(Error::Content(format!("expected the status of {device}, found that of {found:?}")));
             }
-            // By a clock that is ahead, no later status would count.
-            hub.statuses.put(DeviceStatus { reported: status.reported.min(now), ..status });
+            // By the time of its signature, which goes by our clock: the device's own may be anything.
+            hub.statuses.put(DeviceStatus { reported: claim.created.min(now), ..status });
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         Name::Pointer(channel) => {
@@ -207,26 +215,31 @@ async fn take_segment(
         return Err(Error::TooLarge { what: "a segment".into(), found: declared, most });
     }
     let Intake { database, objects, .. } = &hub.intake;
-    let is_let_in = objects.is_direct() && database.seal(device, digest).await?.is_some();
-    if is_let_in && let Some(receipt) = hub.intake.confirm(device, digest, declared, now).await? {
+    let seal = signed_headers(headers)?;
+    // What came in, or was let in, is sent again where a receipt was lost: that is no more than there was.
+    let is_known = database.segment_bytes(device, digest).await?.is_some_and(|bytes| bytes >= declared);
+    if is_known
+        && objects.is_direct()
+        && let Some(receipt) = hub.intake.confirm(device, digest, declared, seal.clone(), now).await?
+    {
         hub.metrics.segment(declared);
         return Ok((StatusCode::CREATED, Json(receipt)).into_response());
     }
     let (_upload, ongoing) = hub.uploads.begin(device, declared, hub.limits.device_uploads)?;
     let today = database.bytes_since(device, now - DAY).await?;
-    if !is_let_in && today.saturating_add(ongoing) > hub.limits.device_bytes_per_day {
+    if !is_known && today.saturating_add(ongoing) > hub.limits.device_bytes_per_day {
         return Err(Error::TooMuch { what: format!("segments of {device} in a day"), seconds: 3600 });
     }
     if let Some(elsewhere) = objects.upload(&sync::segment(device, digest), digest, declared).await? {
         // It counts from now on, whether it is brought or not.
         let row = SegmentRow { device: device.to_owned(), digest, bytes: declared, samples: 0, received: now };
-        database.add_segment(&row, &signed_headers(headers)?).await?;
+        database.add_segment(&row).await?;
         return Ok(redirect(elsewhere));
     }
     let Ok(_place) = hub.places.acquire().await else {
         return Err(Error::BrokenOff("the hub stops".into()));
     };
-    let receipt = hub.intake.take(device, digest, signed_headers(headers)?, body.into_data_stream(), most, now).await?;
+    let receipt = hub.intake.take(device, digest, seal, body.into_data_stream(), most, now).await?;
     hub.metrics.segment(declared);
     Ok((StatusCode::CREATED, Json(receipt)).into_response())
 }

@@ -1,11 +1,11 @@
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets::NOTHING};
-use models::sync::RolloutReport;
+use models::sync::{RolloutReport, WentBack};
 
 use super::{DataArgs, Place, print, print_json};
 use crate::{
-    admin::{ChannelReport, Order},
+    admin::{ChannelState, Order},
     rollout::Plan,
 };
 
@@ -69,32 +69,50 @@ struct PlanArgs {
 }
 
 pub(super) async fn run(args: RolloutArgs, place: &Place<'_>) -> Result<()> {
-    let order = args.command.map(|command| match command {
-        RolloutCommand::Plan(PlanArgs { channel, stages, minutes, good, refused }) => {
-            Order::Plan { channel, plan: Plan { stages, minutes, good, refused } }
-        }
-        RolloutCommand::Next { channel } => Order::Next { channel },
-        RolloutCommand::Back { channel, why } => Order::Back { channel, why },
-    });
-    if let Some(order) = order {
+    let states: Vec<ChannelState> = place.ask(&args.data, Order::Rollouts {}).await?;
+    // What is decided is decided of what was there to see.
+    let seen = |channel: &str| {
+        let state = states.iter().find(|state| state.channel == channel);
+        let rollout = state.and_then(|state| state.report.rollout.as_ref());
+        let rollout = rollout.with_context(|| format!("no bundle is on its way out to {channel:?}"))?;
+        anyhow::Ok((rollout.to.bundle, rollout.stage))
+    };
+    let states = if let Some(command) = args.command {
+        let order = match command {
+            RolloutCommand::Plan(PlanArgs { channel, stages, minutes, good, refused }) => {
+                Order::Plan { channel, plan: Plan { stages, minutes, good, refused } }
+            }
+            RolloutCommand::Next { channel } => {
+                let (bundle, stage) = seen(&channel)?;
+                Order::Next { channel, bundle, stage }
+            }
+            RolloutCommand::Back { channel, why } => {
+                let (bundle, stage) = seen(&channel)?;
+                Order::Back { channel, bundle, stage, why }
+            }
+        };
         let () = place.ask(&args.data, order).await?;
-    }
-    let reports: Vec<ChannelReport> = place.ask(&args.data, Order::Rollouts {}).await?;
+        place.ask(&args.data, Order::Rollouts {}).await?
+    } else {
+        states
+    };
     if args.json {
-        return print_json(&reports);
+        return print_json(&states);
     }
     let mut table = Table::new();
     table.load_preset(NOTHING).set_header([
-        "channel", "bundle", "sequence", "state", "stage", "since", "waiting", "trying", "good", "refused", "why",
+        "channel", "stable", "bundle", "sequence", "state", "stage", "since", "waiting", "trying", "good", "refused",
     ]);
-    for ChannelReport { channel, plan, rollout } in reports {
-        let Some(RolloutReport { to, state, stage, stages, since, devices, why }) = rollout else {
-            table.add_row([channel]);
+    for ChannelState { channel, plan, report } in &states {
+        let stable = report.stable.map_or(String::new(), |stable| stable.bundle.short());
+        let Some(RolloutReport { to, state, stage, stages, since, devices }) = &report.rollout else {
+            table.add_row([channel, &stable]);
             continue;
         };
         let percent = plan.stages.get(stage - 1).copied().unwrap_or(100);
         table.add_row([
-            channel,
+            channel.clone(),
+            stable,
             to.bundle.short(),
             to.sequence.to_string(),
             state.name().to_owned(),
@@ -104,8 +122,13 @@ pub(super) async fn run(args: RolloutArgs, place: &Place<'_>) -> Result<()> {
             devices.trying.to_string(),
             devices.good.to_string(),
             devices.refused.to_string(),
-            why.unwrap_or_default(),
         ]);
     }
-    print(&table.to_string())
+    print(&table.to_string())?;
+    for ChannelState { channel, report, .. } in &states {
+        for WentBack { to, why, at } in &report.went_back {
+            print(&format!("{channel}: bundle {} went back at {at}: {why}", to.bundle.short()))?;
+        }
+    }
+    Ok(())
 }

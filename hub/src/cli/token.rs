@@ -3,7 +3,7 @@ use clap::{Args, ValueEnum};
 use models::hub::Role;
 
 use super::{DataArgs, Place, print, print_json};
-use crate::admin::{Order, Token};
+use crate::admin::{MAX_HOURS, Order, Token};
 
 /// Arguments of `token`.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub struct TokenArgs {
     #[arg(long, value_enum, default_value_t = RoleArg::Device)]
     role: RoleArg,
     /// Hours after which it is worth nothing
-    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8760))]
+    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_HOURS)))]
     hours: u32,
     /// Print the result as JSON on stdout
     #[arg(long)]

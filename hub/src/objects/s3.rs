@@ -64,11 +64,14 @@ impl S3 {
         }
         let option = |key| builder.get_config_value(&key);
         let region = option(AmazonS3ConfigKey::Region).unwrap_or_else(|| "us-east-1".into());
-        let endpoint = option(AmazonS3ConfigKey::Endpoint);
-        // AWS has a name for each bucket; others are reached by what they are told to be.
-        let is_host =
-            option(AmazonS3ConfigKey::VirtualHostedStyleRequest).map_or(endpoint.is_none(), |is| is == "true");
-        let style = if is_host { UrlStyle::VirtualHost } else { UrlStyle::Path };
+        let endpoint = option(AmazonS3ConfigKey::S3Endpoint).or(option(AmazonS3ConfigKey::Endpoint));
+        // AWS has a host for each bucket; of others, not all have.
+        let is_host = option(AmazonS3ConfigKey::VirtualHostedStyleRequest).is_some_and(|is| is == "true");
+        if is_host && endpoint.is_some() {
+            let found = "both AWS_VIRTUAL_HOSTED_STYLE_REQUEST and an endpoint";
+            return Err(models::Error::malformed(url, "a store that is asked by paths", found).into());
+        }
+        let style = if endpoint.is_none() { UrlStyle::VirtualHost } else { UrlStyle::Path };
         let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
         let endpoint: Url =
             endpoint.parse().map_err(|e| models::Error::malformed("the store's endpoint", "a URL", e))?;

@@ -34,7 +34,7 @@ thread_local! {
     static TRUSTED: LazyCell<TrustedKeys> =
         LazyCell::new(|| TrustedKeys::new(vec![OURS.with(|key| key.public())]).expect("one key"));
     static RECEIPT: LazyCell<Vec<u8>> = LazyCell::new(|| {
-        let receipt = Receipt { segment: Digest::of(b"x"), samples: Some(1), received: Timestamp::UNIX_EPOCH };
+        let receipt = Receipt { segment: Digest::of(b"x"), samples: Some(1), received: Timestamp::UNIX_EPOCH, seal: None };
         OURS.with(|key| receipt.seal(Some(key)).expect("JSON"))
     });
 }
