@@ -22,7 +22,7 @@ pub(super) struct EnrolArgs {
     /// The token
     #[arg(long)]
     token: String,
-    /// The hub's certificate, if it is one of its own
+    /// The hub's certificate, if it is one of its own; in the same file behind it, that of its store, if it has one of its own
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
 }
