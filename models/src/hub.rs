@@ -151,7 +151,7 @@ impl DeviceKeys {
     /// Proves that one of these keys, before it was revoked, has signed the upload of a segment of that device.
     ///
     /// # Errors
-    /// [`Error::Malformed`](crate::Error::Malformed) for a seal that is none; [`Error::Untrusted`](crate::Error::Untrusted) for one of
+    /// [`Error::Malformed`] for a seal that is none; [`Error::Untrusted`] for one of
     /// another key, another segment, or after its time.
     pub fn verify(&self, device: &str, segment: Digest, seal: &SignedHeaders) -> Result<()> {
         let name = sync::segment(device, segment);
