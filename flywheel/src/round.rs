@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use edge_runtime::sync::{Address, Remote, rollout};
 use jiff::Timestamp;
 use models::{
-    Bundle, Digest, Sample, Weights, durable,
+    Bundle, Digest, LabelSet, Sample, Weights, durable,
     signing::{Message, RollbackOrder, TrustedKeys},
     sync::{self, ChannelPointer, WentBack},
 };
@@ -25,13 +25,14 @@ use crate::{
     progress::Progress,
     project::{Project, ProjectData, round_name},
     steps::{
+        choose::{Choice, choose},
         demand,
         export::{Exported, Place, export, measure},
         gate::{self, Verdict},
         ingest::{self, Ingested},
         model::DeviceModel,
         publish::{point, publish, upload},
-        relabel::{Choice, Relabeled, choose, relabel},
+        relabel::{Relabeled, relabel},
         train::train,
     },
 };
@@ -120,10 +121,17 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let (inputs, field) = choose_inputs(project, round, current.as_ref(), &data, samples)?;
     drop(spinner);
     if current.is_some() {
-        let Choice { chosen, audit, unsure, contradicted, .. } = inputs.choice;
+        let Choice { chosen, audit, unsure, contradicted, near_duplicate, over_device, over_class, like_test, .. } =
+            inputs.choice;
         progress.line(format!(
-            "{name}: {chosen} samples to train on; {audit} kept apart for audit, {unsure} unsure, {contradicted} contradicted"
+            "{name}: {chosen} samples to train on; {audit} kept apart for audit, {unsure} unsure, {contradicted} contradicted, \
+             {near_duplicate} look like others, {over_device} too many of a device, {over_class} too many of a class"
         ));
+        if like_test > 0 {
+            progress.line(format!(
+                "{name}: {like_test} samples look like images of the test set: is it of the same scenes as the devices see?"
+            ));
+        }
     }
 
     interrupt::check()?;
@@ -155,7 +163,7 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let Exported { bundle, test_logits, .. } =
         export(project, &weights, &training, measured, place, &project.bundle_folder(round), &[])?;
     let verdict = match affordable {
-        Ok(()) => judge(project, current.as_ref(), &test_logits, &training.test)?,
+        Ok(()) => judge(project, current.as_ref(), &test_logits, &training.test, &data.labels)?,
         Err(e) => Verdict::refused(e.to_string()),
     };
     // A round that was cut off after it had published goes on here, and its bundle may have gone back by now.
@@ -335,7 +343,9 @@ fn choose_inputs(
         let mut inputs = Inputs { began: Timestamp::now(), choice: Choice::default(), samples: BTreeSet::new() };
         if let (Some(current), Some((relabeled, unreadable))) = (current, &relabeled) {
             let calibration = &current.bundle.manifest().calibration;
-            let (chosen, choice) = choose(relabeled, calibration, &data.test_pictures(), &data.known_pictures());
+            let config = project.config();
+            let near = config.collection.near_duplicates;
+            let (chosen, choice) = choose(relabeled, calibration, &data.pictures(), &config.choice, near);
             inputs.choice = Choice { unreadable: *unreadable, ..choice };
             inputs.samples = chosen.into_iter().map(|candidate| candidate.sample.record.image).collect();
         }
@@ -364,13 +374,16 @@ fn relabel_samples(project: &Project, current: &Current, samples: Vec<Sample>) -
     relabel(&model, calibration, &project.config().preprocessing, samples)
 }
 
-fn judge(project: &Project, current: Option<&Current>, new: &[Vec<f32>], test: &LabeledImages) -> Result<Verdict> {
-    let Some(current) = current else {
-        let classes = new.first().map_or(0, Vec::len);
-        return Ok(gate::first(new, &test.labels, classes));
-    };
+fn judge(
+    project: &Project,
+    current: Option<&Current>,
+    new: &[Vec<f32>],
+    test: &LabeledImages,
+    labels: &LabelSet,
+) -> Result<Verdict> {
+    let Some(current) = current else { return Ok(gate::first(new, &test.labels, labels.len())) };
     let current = current.model(project)?.logits(&test.images)?;
-    Ok(gate::against(&current, new, &test.labels, &project.config().gate))
+    Ok(gate::against(&current, new, &test.labels, labels, &project.config().gate))
 }
 
 fn report(ingested: &Ingested, name: &str, progress: &Progress) {
@@ -406,7 +419,7 @@ mod tests {
             seed: 0,
             bundle: Digest::of(&[round as u8]),
             test_accuracy: 0.9,
-            verdict: Verdict { passed: true, reason: String::new(), difference: None, difference_at_least: None },
+            verdict: Verdict { passed: true, ..Verdict::refused(String::new()) },
             published: true,
             withdrawn: None,
         }

@@ -184,6 +184,7 @@ fn project_config(options: &Options) -> ProjectConfig {
             near_duplicates: models::collection::NearDuplicates { window: 0, ..Default::default() },
             ..Default::default()
         },
+        choice: Default::default(),
         export: ExportConfig { signing_key: Some(Path::new(KEYS).join(keys::PRIVATE_KEY)), ..ExportConfig::default() },
         gate: Default::default(),
         store: StoreConfig::default(),

@@ -39,6 +39,9 @@ pub struct ProjectConfig {
     /// Which samples devices keep.
     #[serde(default)]
     pub collection: CollectionPolicy,
+    /// Which of the devices' samples are trained on.
+    #[serde(default)]
+    pub choice: ChoiceConfig,
     /// How a model goes out.
     #[serde(default)]
     pub export: ExportConfig,
@@ -109,6 +112,24 @@ impl Default for CalibrationConfig {
     }
 }
 
+/// Which of the devices' samples are trained on, of those that the current model is sure of. Of those that look alike, by
+/// `collection.near_duplicates`, one alone is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChoiceConfig {
+    /// Fraction of a class's samples that may come from one device, where three or more devices have sent some.
+    pub device_share: f64,
+    /// Samples of a class, at most. None: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_class: Option<u32>,
+}
+
+impl Default for ChoiceConfig {
+    fn default() -> Self {
+        Self { device_share: 0.5, per_class: None }
+    }
+}
+
 /// How a model goes out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -161,11 +182,13 @@ pub struct GateConfig {
     /// Fraction of the test set by which a new model might be worse than the current one and still go out: the lower end of
     /// the one-sided 95 % interval of the difference must not be below minus this.
     pub margin: f64,
+    /// The same of each class, on its own images; a class of which there are too few to show that much is not looked at.
+    pub class_margin: f64,
 }
 
 impl Default for GateConfig {
     fn default() -> Self {
-        Self { margin: 0.02 }
+        Self { margin: 0.02, class_margin: 0.15 }
     }
 }
 
@@ -229,6 +252,8 @@ impl ProjectConfig {
             ("calibration.lowest_threshold", config.calibration.lowest_threshold),
             ("export.max_loss", config.export.max_loss),
             ("gate.margin", config.gate.margin),
+            ("gate.class_margin", config.gate.class_margin),
+            ("choice.device_share", config.choice.device_share),
         ];
         for (key, value) in fractions {
             ensure!((0.0..=1.0).contains(&value), "{key} = {value}: expected a number from 0 to 1");

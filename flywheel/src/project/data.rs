@@ -4,7 +4,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use models::{Digest, LabelSet, ModelSpec, Pixels};
+use models::{Digest, LabelSet, ModelSpec, PerceptualHash, Pixels};
 use rayon::prelude::*;
 use trainer::data::{
     LabeledImages, TrainingData,
@@ -27,6 +27,18 @@ pub struct ProjectData {
     pub unlabeled: Vec<ImageFile>,
     /// The frozen test set.
     pub test: Vec<(ImageFile, usize)>,
+}
+
+/// Pictures that count when samples are chosen: by [`Pixels::digest`], so that another file of the same picture is the same,
+/// and by what they look like.
+#[derive(Clone, Debug, Default)]
+pub struct Pictures {
+    /// The test set's.
+    pub test: BTreeSet<Digest>,
+    /// What they look like.
+    pub test_looks: Vec<PerceptualHash>,
+    /// What is trained on already.
+    pub known: BTreeSet<Digest>,
 }
 
 impl ProjectData {
@@ -148,6 +160,12 @@ impl ProjectData {
     pub fn known_pictures(&self) -> BTreeSet<Digest> {
         let labeled = self.labeled.iter().map(|(file, _)| file);
         labeled.chain(&self.unlabeled).map(|file| file.pixels.digest()).collect()
+    }
+
+    /// What counts when samples are chosen.
+    pub fn pictures(&self) -> Pictures {
+        let test_looks = self.test.iter().map(|(file, _)| PerceptualHash::of(&file.pixels)).collect();
+        Pictures { test: self.test_pictures(), test_looks, known: self.known_pictures() }
     }
 
     /// The test images with their classes.

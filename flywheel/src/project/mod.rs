@@ -22,8 +22,8 @@ use edge_runtime::sync::Address;
 use models::{preprocess::InputLayout, signing::PrivateKey};
 use trainer::config::Algorithm;
 
-pub use config::{CalibrationConfig, DataConfig, ExportConfig, GateConfig, ProjectConfig, StoreConfig};
-pub use data::ProjectData;
+pub use config::{CalibrationConfig, ChoiceConfig, DataConfig, ExportConfig, GateConfig, ProjectConfig, StoreConfig};
+pub use data::{Pictures, ProjectData};
 
 /// A project on disk.
 #[derive(Clone, Debug)]

@@ -111,8 +111,8 @@ mod tests {
     use crate::{
         round::{Inputs, open_remote},
         steps::{
+            choose::Choice,
             ingest::{ingest, samples},
-            relabel::Choice,
             testing::{sample, upload},
         },
     };

@@ -2,6 +2,7 @@
 
 pub mod calibrate;
 pub mod check;
+pub mod choose;
 pub mod demand;
 pub mod export;
 pub mod forget;
