@@ -121,15 +121,11 @@ pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
     let (inputs, field) = choose_inputs(project, round, current.as_ref(), &data, samples)?;
     drop(spinner);
     if current.is_some() {
-        let Choice { chosen, audit, unsure, contradicted, near_duplicate, over_device, over_class, like_test, .. } =
-            inputs.choice;
-        progress.line(format!(
-            "{name}: {chosen} samples to train on; {audit} kept apart for audit, {unsure} unsure, {contradicted} contradicted, \
-             {near_duplicate} look like others, {over_device} too many of a device, {over_class} too many of a class"
-        ));
-        if like_test > 0 {
+        progress.line(format!("{name}: {}", inputs.choice));
+        if inputs.choice.like_test > 0 {
+            let count = inputs.choice.like_test;
             progress.line(format!(
-                "{name}: {like_test} samples look like images of the test set: is it of the same scenes as the devices see?"
+                "{name}: {count} samples look like images of the test set: is it of the same scenes as the devices see?"
             ));
         }
     }

@@ -21,7 +21,7 @@ In a project whose store.remote is a hub, the commands ask that hub, by a key th
 Examples:
   flywheel hub serve --data hub --name hub.local               as flywheel-hub serve
   flywheel hub token cam-1                                     at the project's hub
-  flywheel hub revoke cam-7 && flywheel hub forget cam-7       here and there: the next round does without its samples")]
+  flywheel hub revoke cam-7 && flywheel hub forget cam-7       at the hub, and here")]
 pub(super) struct HubArgs {
     /// The project's configuration
     #[arg(long, value_name = "FILE", default_value = "flywheel.toml")]

@@ -1,7 +1,7 @@
 //! Chooses what a round trains on of all that came in: what is surely of a class, each scene once, and of no class and no device too
 //! much.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::BTreeMap, fmt};
 
 use models::{Calibration, PerceptualHash, collection::NearDuplicates};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,24 @@ pub struct Choice {
     pub over_device: usize,
     /// Left out because there is enough of its class.
     pub over_class: usize,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} samples to train on", self.chosen)?;
+        let others = [
+            (self.audit, "kept apart for audit"),
+            (self.in_test_set, "in the test set"),
+            (self.known, "known"),
+            (self.unsure, "unsure"),
+            (self.contradicted, "contradicted"),
+            (self.unreadable, "unreadable"),
+            (self.near_duplicate, "like others"),
+            (self.over_device, "too many of a device"),
+            (self.over_class, "too many of a class"),
+        ];
+        others.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, why)| write!(f, ", {count} {why}"))
+    }
 }
 
 /// Chooses the samples to train on.
@@ -205,6 +223,9 @@ mod tests {
         let expected =
             Choice { chosen: 1, audit: 1, in_test_set: 1, known: 1, unsure: 1, contradicted: 1, ..Choice::default() };
         assert_eq!(choice, expected);
+        let said =
+            "1 samples to train on, 1 kept apart for audit, 1 in the test set, 1 known, 1 unsure, 1 contradicted";
+        assert_eq!(choice.to_string(), said);
     }
 
     #[test]

@@ -17,9 +17,9 @@ enough of them, the next stage begins; if too many refuse it, nobody gets it any
 before, by the order that the workstation has signed when it published.
 
 Examples:
-  flywheel-hub rollout                                                     how it goes
+  flywheel-hub rollout                       how it goes
   flywheel-hub rollout plan stable --stages 1,10,100 --minutes 1440
-  flywheel-hub rollout next stable                                         do not wait for devices that are away
+  flywheel-hub rollout next stable           do not wait for devices that are away
   flywheel-hub rollout back stable --why 'dark images are all called cat'")]
 pub struct RolloutArgs {
     #[command(flatten)]
