@@ -10,7 +10,11 @@ use edge_runtime::{
     update::trial::TrialConfig,
 };
 use flywheel::steps::publish::publish;
-use hub::{channels::Channels, limits::Limits, rollout::Plan};
+use hub::{
+    channels::Channels,
+    limits::Limits,
+    rollout::{Plan, Verdict},
+};
 use jiff::Timestamp;
 use models::{
     hub::Role,
@@ -113,6 +117,9 @@ fn a_hub_takes_back_what_devices_refuse() -> TestResult {
         assert!(!offered(remote)?);
         assert_eq!(run(config)?, 1, "{}", config.device);
     }
+    let late =
+        server.runtime.block_on(channels.decide("stable", (second, 1), &Verdict::Next, "operator", Timestamp::now()));
+    assert!(late.is_err_and(|e| e.to_string().contains("no bundle is on its way")));
     let again = publish(&bundles[1], &workstation, "stable", Some(&key));
     assert!(again.is_err_and(|e| format!("{e:#}").contains("went back")), "and never out again");
     Ok(())

@@ -133,6 +133,9 @@ impl Channels {
             if found != Some(seen) {
                 return Err(Error::Content(format!("the rollout to {name:?} has changed: look again")));
             }
+            if *verdict == Verdict::Next && case.channel.running().is_none() {
+                return Err(Error::Content(format!("the last bundle of {name:?} is out everywhere")));
+            }
             if self.act(case, verdict, who, now).await? {
                 return Ok(());
             }
