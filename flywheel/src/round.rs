@@ -415,7 +415,7 @@ mod tests {
             seed: 0,
             bundle: Digest::of(&[round as u8]),
             test_accuracy: 0.9,
-            verdict: Verdict { passed: true, ..Verdict::refused(String::new()) },
+            verdict: Verdict::uncompared(true, String::new()),
             published: true,
             withdrawn: None,
         }

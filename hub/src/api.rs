@@ -13,14 +13,17 @@ use std::{
 
 use axum::{
     Router,
+    body::{Body, to_bytes},
     extract::{ConnectInfo, DefaultBodyLimit, State},
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     middleware::from_fn_with_state,
     response::IntoResponse,
     routing::{get, post},
 };
+use bytes::Bytes;
 use jiff::Timestamp;
 use models::{
+    Digest,
     hub::{ADMIN, Action, ENROL, OBJECTS},
     signing::request::Claim,
 };
@@ -145,6 +148,15 @@ async fn ready(State(hub): State<Arc<Hub>>) -> Result<&'static str> {
 /// The routes, for programs; [`models::hub`] has them for people.
 async fn openapi() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], include_str!("api/openapi.json"))
+}
+
+/// A message's content, if it is what was signed; `what` names it in errors.
+async fn signed_content(what: &str, body: Body, claim: &Claim) -> Result<Bytes> {
+    let content = to_bytes(body, MAX_MESSAGE).await.map_err(|e| Error::BrokenOff(format!("{what}: {e}")))?;
+    if Digest::of(&content) == claim.content {
+        return Ok(content);
+    }
+    Err(Error::Content(format!("{what}: the content is not what was signed")))
 }
 
 fn allow(client: &Client, action: Action, object: &str) -> Result<()> {

@@ -21,7 +21,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// From a look-up in the database to a segment over a slow line, in seconds.
 const SECONDS: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
 /// What a path may be about; names of devices are no labels.
-const KINDS: [&str; 7] = ["bundles", "channels", "clients", "devices", "receipts", "seals", "segments"];
+const KINDS: [&str; 6] = ["bundles", "channels", "clients", "devices", "receipts", "segments"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Asked {

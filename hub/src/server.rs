@@ -11,6 +11,7 @@ use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
 use models::{durable, signing::PrivateKey};
 use rand::{TryRng, rngs::SysRng};
+use tokio::task::JoinHandle;
 
 use crate::{
     Error, Result,
@@ -158,24 +159,8 @@ pub async fn serve(
     handle: Handle<SocketAddr>,
 ) -> Result<()> {
     let hub = Arc::new(Hub::new(intake, limits));
-    let tidying = tokio::spawn({
-        let hub = Arc::clone(&hub);
-        async move {
-            loop {
-                tokio::time::sleep(TIDY).await;
-                hub.tidy().await;
-            }
-        }
-    });
-    let rolling = tokio::spawn({
-        let hub = Arc::clone(&hub);
-        async move {
-            loop {
-                tokio::time::sleep(ROLL).await;
-                hub.roll().await;
-            }
-        }
-    });
+    let tidying = every(TIDY, &hub, |hub| async move { hub.tidy().await });
+    let rolling = every(ROLL, &hub, |hub| async move { hub.roll().await });
     if let Some(listener) = metrics {
         let page = metrics::router(Arc::clone(&hub.metrics)).into_make_service();
         let server = axum_server::from_tcp(listener).map_err(socket)?.handle(handle.clone());
@@ -202,6 +187,21 @@ pub async fn serve(
     rolling.abort();
     hub.tidy().await;
     served.map_err(socket)
+}
+
+/// Does something with a hub now and then, until it is aborted.
+fn every<F: Future<Output = ()> + Send>(
+    period: Duration,
+    hub: &Arc<Hub>,
+    act: impl Fn(Arc<Hub>) -> F + Send + 'static,
+) -> JoinHandle<()> {
+    let hub = Arc::clone(hub);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(period).await;
+            act(Arc::clone(&hub)).await;
+        }
+    })
 }
 
 /// Stops a server: no new requests, and those at hand get some time.

@@ -152,12 +152,12 @@ impl ProjectData {
     }
 
     /// The pictures of the test set, which must never be trained on, by [`Pixels::digest`].
-    pub fn test_pictures(&self) -> BTreeSet<Digest> {
+    fn test_pictures(&self) -> BTreeSet<Digest> {
         self.test.iter().map(|(file, _)| file.pixels.digest()).collect()
     }
 
     /// The pictures that are trained on already, likewise.
-    pub fn known_pictures(&self) -> BTreeSet<Digest> {
+    fn known_pictures(&self) -> BTreeSet<Digest> {
         let labeled = self.labeled.iter().map(|(file, _)| file);
         labeled.chain(&self.unlabeled).map(|file| file.pixels.digest()).collect()
     }

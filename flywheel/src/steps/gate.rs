@@ -43,7 +43,12 @@ pub struct ClassVerdict {
 impl Verdict {
     /// A model that does not come to be compared.
     pub fn refused(reason: String) -> Self {
-        Self { passed: false, reason, difference: None, difference_at_least: None, classes: Vec::new() }
+        Self::uncompared(false, reason)
+    }
+
+    /// A model that is judged by itself.
+    pub(crate) fn uncompared(passed: bool, reason: String) -> Self {
+        Self { passed, reason, difference: None, difference_at_least: None, classes: Vec::new() }
     }
 }
 
@@ -59,7 +64,7 @@ pub fn first(logits: &[Vec<f32>], labels: &[usize], classes: usize) -> Verdict {
         100.0 * low,
         100.0 * chance
     );
-    Verdict { passed, ..Verdict::refused(reason) }
+    Verdict::uncompared(passed, reason)
 }
 
 /// Judges a model against the one it would replace, image by image on the same test set: it must not be worse by more

@@ -2,17 +2,13 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::to_bytes,
     extract::{Request, State},
 };
 use jiff::Timestamp;
-use models::{
-    Digest,
-    hub::{ADMIN, Role},
-};
+use models::hub::{ADMIN, Role};
 use serde_json::Value;
 
-use super::{Hub, MAX_MESSAGE};
+use super::{Hub, signed_content};
 use crate::{Error, Result, admin::execute};
 
 /// Does what an admin asks.
@@ -24,10 +20,7 @@ pub(super) async fn admin(State(hub): State<Arc<Hub>>, request: Request) -> Resu
         let (role, object) = (client.role.name(), ADMIN.to_owned());
         return Err(Error::Role { role, name: client.name, action: "write", object });
     }
-    let content = to_bytes(body, MAX_MESSAGE).await.map_err(|e| Error::BrokenOff(e.to_string()))?;
-    if Digest::of(&content) != claim.content {
-        return Err(Error::Content("the content is not what was signed".into()));
-    }
+    let content = signed_content("the order", body, &claim).await?;
     let order = serde_json::from_slice(&content).map_err(|e| Error::Content(format!("expected an order: {e}")))?;
     hub.statuses.flush(&hub.intake.database).await?;
     // Goes on, and is written down, although the client may be gone.

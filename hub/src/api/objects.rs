@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{Query, Request, State, rejection::QueryRejection},
     http::{
         HeaderMap, HeaderValue, StatusCode,
@@ -21,8 +21,9 @@ use models::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Hub, MAX_MESSAGE, allow,
+    Hub, allow,
     name::{Name, check_folder},
+    signed_content,
 };
 use crate::{
     Error, Result,
@@ -54,9 +55,8 @@ pub(super) async fn list(
     without_content(&claim)?;
     let Query(below) = below.map_err(|e| Error::Content(e.to_string()))?;
     // What is below "segments/cam-1" is below "segments/cam-1/", and not in "segments/cam-10".
-    let folder = format!("{}/", below.prefix.trim_end_matches('/'));
-    allow(&client, Action::Read, &folder)?;
     let folder = below.prefix.trim_end_matches('/');
+    allow(&client, Action::Read, &format!("{folder}/"))?;
     if folder == "devices" {
         hub.statuses.flush(&hub.intake.database).await?;
         let devices = hub.intake.database.devices().await?;
@@ -169,10 +169,7 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
         hub.intake.database.log(&client.name, "wrote", &object, now).await?;
         return Ok(StatusCode::CREATED.into_response());
     }
-    let content = to_bytes(body, MAX_MESSAGE).await.map_err(|e| Error::BrokenOff(format!("{object}: {e}")))?;
-    if Digest::of(&content) != claim.content {
-        return Err(Error::Content(format!("{object}: the content is not what was signed")));
-    }
+    let content = signed_content(&object, body, &claim).await?;
     let wrong = |e: serde_json::Error| Error::Content(format!("{object}: {e}"));
     match name {
         Name::Status(device) => {
