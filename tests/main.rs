@@ -8,6 +8,7 @@ mod hub;
 mod interop;
 mod layering;
 mod objects;
+mod pages;
 mod parity;
 #[cfg(target_os = "linux")]
 mod power_cut;

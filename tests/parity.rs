@@ -55,6 +55,7 @@ pub(crate) fn trained(
         preprocessing,
         labeled: LabeledImages { images, labels },
         unlabeled: Vec::new(),
+        prior: None,
         test: LabeledImages::default(),
     };
     match trainer::fit(&config, &network, &data, folder.path(), &AtomicBool::new(false), &mut |_| {})? {

@@ -185,6 +185,23 @@ pub fn report(remote: &Remote, status: &DeviceStatus) -> Result<()> {
     remote.put(&name, json)
 }
 
+/// What every device said last of itself, in the order of their names.
+///
+/// # Errors
+/// [`crate::Error::Remote`]; [`crate::Error::Models`] for a status that is none.
+pub fn statuses(remote: &Remote) -> Result<Vec<DeviceStatus>> {
+    let found = remote.list(sync::DEVICES)?.into_iter().map(|name| message(remote, &name));
+    found.filter_map(Result::transpose).collect()
+}
+
+/// What a device said last of itself, if it has said anything.
+///
+/// # Errors
+/// As [`statuses`].
+pub fn status(remote: &Remote, device: &str) -> Result<Option<DeviceStatus>> {
+    message(remote, &sync::device_status(device))
+}
+
 /// The current bundle of a channel, if it has one.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use trainer::{
 
 use crate::{
     progress::Progress,
-    project::{Project, ProjectData},
+    project::{Field, Project, ProjectData},
     steps,
 };
 
@@ -80,7 +80,7 @@ fn train(plan: &Plan, variant: &Ablation, seed: u32, progress: &Progress) -> Res
     let config = TrainConfig { steps: plan.steps.unwrap_or(config.steps), ..config };
     let name = format!("{}-seed-{seed}", variant.name);
     let folder = project.run_folder(&plan.name).join(&name);
-    let data = ProjectData::load(&project)?.training(&project, Vec::new());
+    let data = ProjectData::load(&project)?.training(&project, Field::default());
     steps::train::train(&name, &config, &project.config().network, &data, &folder, progress)?;
     result(&folder, seed)
 }

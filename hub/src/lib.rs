@@ -24,6 +24,7 @@
 //! | [`statuses`] | how the devices are |
 //! | [`rollout`] | how a bundle goes out: to some devices first, and back if too many refuse it |
 //! | [`channels`] | the channels, each with its rollout, as they are kept |
+//! | [`pages`] | pages for people |
 //! | [`database`], [`objects`] | where all of it is |
 //! | [`backup`] | all of it in one file, and back |
 //! | [`tls`] | the hub's certificate |
@@ -42,6 +43,7 @@ pub mod intake;
 pub mod limits;
 pub mod metrics;
 pub mod objects;
+pub mod pages;
 pub mod rollout;
 pub mod server;
 pub mod statuses;

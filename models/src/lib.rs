@@ -24,11 +24,14 @@
 //! | [`bundle`] | the folder that a device runs |
 //! | [`signing`] | who made a bundle: keys, signatures, orders to go back |
 //! | [`sample`], [`segment`] | a kept image with its record; a sealed file of them |
+//! | [`review`] | what people say of kept images |
+//! | [`board`] | what the pages show |
 //! | [`sync`] | names and messages in the store between devices and workstation |
 //! | [`hub`] | who may do what over HTTP |
 //! | [`durable`] | writing files so that a power cut leaves the old or the new content, never half of it |
 //! | [`tolerance`] | how far two computations of the same number may be apart |
 
+pub mod board;
 pub mod bundle;
 pub mod calibration;
 pub mod collection;
@@ -40,6 +43,7 @@ mod labels;
 pub mod network;
 mod perceptual;
 pub mod preprocess;
+pub mod review;
 pub mod sample;
 pub mod segment;
 pub mod signing;
@@ -47,6 +51,7 @@ pub mod sync;
 pub mod tolerance;
 pub mod weights;
 
+pub use board::Board;
 pub use bundle::{Bundle, Manifest, ReportCard};
 pub use calibration::{Calibration, Prediction};
 pub use collection::CollectionPolicy;
@@ -56,5 +61,6 @@ pub use labels::LabelSet;
 pub use network::NetworkSpec;
 pub use perceptual::PerceptualHash;
 pub use preprocess::{Pixels, Preprocessing};
+pub use review::{Review, Reviews, Said};
 pub use sample::{Dropped, Reason, ReasonKind, Sample, SampleRecord};
 pub use weights::{ModelSpec, TrainingFacts, Weights};

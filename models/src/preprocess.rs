@@ -131,6 +131,20 @@ impl Preprocessing {
     }
 }
 
+/// An image file as a PNG for people to look at, no larger than `side` pixels either way; a smaller one is as it is. `name` is only for
+/// the error.
+///
+/// # Errors
+/// As [`Preprocessing::pixels`].
+pub fn thumbnail(name: &str, bytes: &[u8], side: u32) -> Result<Vec<u8>> {
+    let error = |source| Error::Image { what: name.to_owned(), source };
+    let image = decode(bytes).map_err(error)?;
+    let image = if image.width().max(image.height()) > side { image.thumbnail(side, side) } else { image };
+    let mut png = Vec::new();
+    image.into_rgb8().write_to(&mut Cursor::new(&mut png), image::ImageFormat::Png).map_err(error)?;
+    Ok(png)
+}
+
 /// The decoder fills what a truncated JPEG lacks with grey; so its last scan has to be followed by the end-of-image
 /// marker.
 fn is_cut_off_jpeg(bytes: &[u8]) -> bool {

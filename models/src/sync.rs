@@ -320,9 +320,12 @@ pub fn device_keys(device: &str) -> String {
     format!("clients/{device}.json")
 }
 
+/// Where the devices' statuses are.
+pub const DEVICES: &str = "devices";
+
 /// Name of a device's status.
 pub fn device_status(device: &str) -> String {
-    format!("devices/{device}.json")
+    format!("{DEVICES}/{device}.json")
 }
 
 /// Whether a device may be called so: 1 to 64 of `a-z`, `A-Z`, `0-9`, `-`, `_`.

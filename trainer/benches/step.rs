@@ -72,6 +72,7 @@ fn data() -> Result<TrainingData> {
         preprocessing: Preprocessing { color: Color::Rgb, height: 32, width: 32 },
         labeled: LabeledImages { images: images(250), labels: (0..250).map(|i| i % 10).collect() },
         unlabeled: images(1000),
+        prior: None,
         test: LabeledImages::default(),
     })
 }

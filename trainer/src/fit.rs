@@ -131,7 +131,7 @@ impl<'a> Run<'a> {
         } else {
             let state = State {
                 step: 0,
-                methods: Replicas::methods(&config, data.labels.len()),
+                methods: Replicas::methods(&config, data.labels.len(), data.prior.as_deref()),
                 strong: StrongAugment::new(&config),
                 sampler: Sampler::new(Method::recipe(&config), &config, data),
                 running: RunningMeans::default(),
@@ -309,6 +309,7 @@ mod tests {
             preprocessing: digits::preprocessing(),
             labeled: split.labeled,
             unlabeled: split.pool.images,
+            prior: None,
             test: split.test,
         }
     }

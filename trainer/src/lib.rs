@@ -14,6 +14,7 @@
 //!     preprocessing: digits::preprocessing(),
 //!     unlabeled: [split.labeled.images.clone(), split.pool.images].concat(),
 //!     labeled: split.labeled,
+//!     prior: None,
 //!     test: split.test,
 //! };
 //! let (config, network) = (TrainConfig { steps: 1000, ..TrainConfig::default() }, NetworkConfig::default());

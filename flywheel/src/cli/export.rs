@@ -18,7 +18,7 @@ use trainer::fit::MODEL_FILE;
 
 use super::{ProjectArgs, percent, print, print_json};
 use crate::{
-    project::{Project, ProjectData},
+    project::{Field, Project, ProjectData},
     steps::{
         check::{Checked, EngineName, check},
         export::{Exported, Measured, Place, export, measure},
@@ -148,7 +148,7 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
 }
 
 fn write_bundle(args: &ExportArgs, project: &Project, weights: &Weights, data: &ProjectData) -> Result<()> {
-    let data = data.training(project, Vec::new());
+    let data = data.training(project, Field::default());
     let place = Place { sequence: args.sequence, parent: None, created: Timestamp::now() };
     let measured = measure(project, weights, &data)?;
     measured.within(project.config().export.max_loss)?;
@@ -207,7 +207,7 @@ fn show(rounding: Option<&Rounding>, checks: &[Checked]) -> Result<()> {
 }
 
 fn write_onnx(args: &ExportArgs, onnx: &Path, project: &Project, weights: &Weights, data: &ProjectData) -> Result<()> {
-    let training = data.training(project, Vec::new());
+    let training = data.training(project, Field::default());
     let measured = measure(project, weights, &training)?;
     measured.within(project.config().export.max_loss)?;
     let Measured { calibration, golden, ranges, rounding, .. } = measured;

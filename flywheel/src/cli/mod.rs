@@ -13,9 +13,14 @@ mod hub;
 mod init;
 mod inspect;
 mod keygen;
+mod pages;
+mod rebuild;
 mod rollback;
 mod round;
+mod rounds;
+mod samples;
 mod sign;
+mod simulate;
 mod train;
 mod verify;
 mod want;
@@ -64,6 +69,17 @@ enum Command {
     Export(export::ExportArgs),
     /// Run the next round: ingest, relabel, train, export, gate, publish
     Round(round::RoundArgs),
+    /// Run rounds one after another: when enough new samples are in, or when it is time
+    Loop(rounds::LoopArgs),
+    /// Make a round's bundle again, from its record, and compare
+    Rebuild(rebuild::RebuildArgs),
+    /// What the devices sent, for people to label: out as a table, and back in
+    #[command(subcommand)]
+    Samples(samples::SamplesCommand),
+    /// Write the pages: rounds, fleet, review, what is taken for what
+    Pages(pages::PagesArgs),
+    /// Play rounds on images whose truth is known, with what goes wrong in the field
+    Simulate(simulate::SimulateArgs),
     /// Make the workstation known at a hub, by a token
     Enrol(enrol::EnrolArgs),
     /// Ask the devices for samples of certain classes
@@ -108,8 +124,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(program) => program,
         Err(exit) => return exit,
     };
-    let resumes =
-        matches!(program.command, Command::Data(_) | Command::Train(_) | Command::Ablate(_) | Command::Round(_));
+    let resumes = matches!(
+        program.command,
+        Command::Data(_)
+            | Command::Train(_)
+            | Command::Ablate(_)
+            | Command::Round(_)
+            | Command::Rebuild(_)
+            | Command::Simulate(_)
+    );
     let result = match program.command {
         Command::Edge(command) => return edge_runtime::cli::execute(command),
         Command::Demo(args) => demo::run(args),
@@ -120,6 +143,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
         Command::Round(args) => round::run(args),
+        Command::Loop(args) => rounds::run(args),
+        Command::Rebuild(args) => rebuild::run(args),
+        Command::Samples(command) => samples::run(command),
+        Command::Pages(args) => pages::run(args),
+        Command::Simulate(args) => simulate::run(args),
         Command::Enrol(args) => enrol::run(args),
         Command::Want(args) => want::run(args),
         Command::Forget(args) => forget::run(args),

@@ -13,7 +13,7 @@ use trainer::{
 use super::{ProjectArgs, percent, print, print_json};
 use crate::{
     progress::Progress,
-    project::{Project, ProjectData},
+    project::{Field, Project, ProjectData},
     steps,
 };
 
@@ -47,7 +47,7 @@ struct Output {
 
 pub(super) fn run(args: TrainArgs) -> Result<()> {
     let project = Project::open(&args.project.config)?;
-    let data = ProjectData::load(&project)?.training(&project, Vec::new());
+    let data = ProjectData::load(&project)?.training(&project, Field::default());
     let config = project.config();
     let folder = project.run_folder(&args.run);
     let weights = steps::train::train(&args.run, &config.train, &config.network, &data, &folder, &Progress::default())?;

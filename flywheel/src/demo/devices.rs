@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use edge_runtime::{
     EdgeConfig,
     journal::Entry,
-    sync::{Address, Remote},
+    sync::{Address, Remote, status},
     update::trial::TrialConfig,
 };
 use models::{
@@ -27,8 +27,6 @@ use crate::{interrupt, project::Project, round};
 /// Longest wait for the devices to do something.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
-/// No status is larger, in bytes.
-const MAX_STATUS: u64 = 1 << 20;
 
 /// Running devices; they stop when this is dropped.
 pub(super) struct Fleet {
@@ -178,11 +176,6 @@ impl Drop for Fleet {
             }
         }
     }
-}
-
-fn status(remote: &Remote, device: &str) -> Result<Option<DeviceStatus>> {
-    let Some(bytes) = remote.get(&sync::device_status(device), MAX_STATUS)? else { return Ok(None) };
-    Ok(Some(serde_json::from_slice(&bytes)?))
 }
 
 fn without_receipt(remote: &Remote, device: &str) -> Result<usize> {

@@ -36,6 +36,7 @@ pub(super) fn train_both(project: &Project, split: &DigitsSplit, progress: &Prog
             preprocessing: config.preprocessing.clone(),
             labeled,
             unlabeled: Vec::new(),
+            prior: None,
             test: split.test.clone(),
         };
         let supervised = TrainConfig { algorithm: Algorithm::Supervised, ..config.train.clone() };

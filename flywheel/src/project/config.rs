@@ -114,7 +114,7 @@ impl Default for CalibrationConfig {
 
 /// Which of the devices' samples are trained on, of those that the current model is sure of. Of those that look alike, by
 /// `collection.near_duplicates`, one alone is.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChoiceConfig {
     /// Fraction of a class's samples that may come from one device, where three or more devices have sent some.
@@ -122,11 +122,18 @@ pub struct ChoiceConfig {
     /// Samples of a class, at most. None: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_class: Option<u32>,
+    /// Weights of a larger network, as `flywheel train` leaves them, whose labels choose in place of the current model's. As long as it
+    /// is worse on the test set than the current model, by the gate's rules, it is not listened to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
+    /// Whether the share of each class among the unlabeled images is estimated from what the current model says of them, so that
+    /// guessed labels are aligned with it and not with the labels' shares.
+    pub estimate_shares: bool,
 }
 
 impl Default for ChoiceConfig {
     fn default() -> Self {
-        Self { device_share: 0.5, per_class: None }
+        Self { device_share: 0.5, per_class: None, teacher: None, estimate_shares: true }
     }
 }
 
@@ -182,13 +189,35 @@ pub struct GateConfig {
     /// Fraction of the test set by which a new model might be worse than the current one and still go out: the lower end of
     /// the one-sided 95 % interval of the difference must not be below minus this.
     pub margin: f64,
-    /// The same of each class, on its own images; a class of which there are too few to show that much is not looked at.
+    /// The same of each class, on its own images, where there are enough of them for a model that is not worse to show it; where there are
+    /// fewer, a model is refused only if it is surely worse by more than this.
     pub class_margin: f64,
+    /// The same as `margin` on what devices see, by audit samples that people have labeled. As long as too few are labeled to show that
+    /// much, a new model is refused only if they show that it is worse.
+    pub field_margin: f64,
+    /// Days for which an audit sample counts.
+    pub audit_days: u32,
+    /// Largest calibration error on the test set, after calibration. One that chance alone would show on so few images is let through.
+    pub calibration_error: f64,
+    /// Largest file of a model, in mebibytes. None: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_mebibytes: Option<f64>,
+    /// Longest median inference, in milliseconds, by the devices' engine on one thread of the workstation. None: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_milliseconds: Option<f64>,
 }
 
 impl Default for GateConfig {
     fn default() -> Self {
-        Self { margin: 0.02, class_margin: 0.15 }
+        Self {
+            margin: 0.02,
+            class_margin: 0.2,
+            field_margin: 0.05,
+            audit_days: 30,
+            calibration_error: 0.1,
+            model_mebibytes: None,
+            latency_milliseconds: None,
+        }
     }
 }
 
@@ -253,6 +282,8 @@ impl ProjectConfig {
             ("export.max_loss", config.export.max_loss),
             ("gate.margin", config.gate.margin),
             ("gate.class_margin", config.gate.class_margin),
+            ("gate.field_margin", config.gate.field_margin),
+            ("gate.calibration_error", config.gate.calibration_error),
             ("choice.device_share", config.choice.device_share),
         ];
         for (key, value) in fractions {

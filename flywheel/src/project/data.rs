@@ -41,6 +41,17 @@ pub struct Pictures {
     pub known: BTreeSet<Digest>,
 }
 
+/// What a round trains on from the field.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Field {
+    /// Images that people have labeled.
+    pub labeled: LabeledImages,
+    /// Images without labels.
+    pub unlabeled: Vec<Pixels>,
+    /// Share of each class among all unlabeled images, if it was estimated.
+    pub prior: Option<Vec<f64>>,
+}
+
 impl ProjectData {
     /// Reads every image.
     ///
@@ -173,16 +184,26 @@ impl ProjectData {
         labeled_images(&self.test)
     }
 
-    /// What a run trains on: the labeled images; all images, without labels; and those that came in from the field.
-    pub fn training(&self, project: &Project, field: Vec<Pixels>) -> TrainingData {
+    /// The images to learn from that are not from the field, those with labels first.
+    pub fn own_images(&self) -> impl Iterator<Item = &Pixels> {
         let test = self.test_pictures();
         let labeled = self.labeled.iter().map(|(file, _)| file);
-        let unlabeled = labeled.chain(&self.unlabeled).filter(|file| !test.contains(&file.pixels.digest()));
+        let files = labeled.chain(&self.unlabeled).filter(move |file| !test.contains(&file.pixels.digest()));
+        files.map(|file| &file.pixels)
+    }
+
+    /// What a run trains on: the labeled images, and all images without labels, with those that came in from the field.
+    pub fn training(&self, project: &Project, field: Field) -> TrainingData {
+        let mut labeled = labeled_images(&self.labeled);
+        let unlabeled = self.own_images().cloned().chain(field.labeled.images.iter().cloned()).chain(field.unlabeled);
+        let unlabeled = unlabeled.collect();
+        labeled.extend(field.labeled);
         TrainingData {
             labels: self.labels.clone(),
             preprocessing: project.config().preprocessing.clone(),
-            labeled: labeled_images(&self.labeled),
-            unlabeled: unlabeled.map(|file| file.pixels.clone()).chain(field).collect(),
+            labeled,
+            unlabeled,
+            prior: field.prior,
             test: self.test_images(),
         }
     }

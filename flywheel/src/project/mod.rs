@@ -6,6 +6,10 @@
 //! FOLDER/bundles/round-N/          what round N exported
 //! FOLDER/segments/DEVICE/*.tar     what the devices sent, verified
 //! FOLDER/rounds/round-N.json       the record of round N
+//! FOLDER/rounds/round-N.html       the same to look at, with the images it gets wrong
+//! FOLDER/rounds/round-N.toml       the configuration it ran with
+//! FOLDER/audit/N.json              audit samples that came in together
+//! FOLDER/reviews/DIGEST.json       what people said of samples
 //! FOLDER/forgotten.json            segments that are not taken in again
 //! FOLDER/hub/                      the workstation's key at a hub, if the remote is one
 //! REMOTE/                          the store shared with the devices
@@ -23,7 +27,7 @@ use models::{preprocess::InputLayout, signing::PrivateKey};
 use trainer::config::Algorithm;
 
 pub use config::{CalibrationConfig, ChoiceConfig, DataConfig, ExportConfig, GateConfig, ProjectConfig, StoreConfig};
-pub use data::{Pictures, ProjectData};
+pub use data::{Field, Pictures, ProjectData};
 
 /// A project on disk.
 #[derive(Clone, Debug)]
@@ -52,6 +56,14 @@ impl Project {
         let config = ProjectConfig::parse_as(&text, algorithm).with_context(|| format!("in {}", path.display()))?;
         let root = path.parent().unwrap_or(Path::new("")).to_owned();
         Ok(Self { config, root })
+    }
+
+    /// The same project with the configuration of this text.
+    ///
+    /// # Errors
+    /// As [`Project::open`].
+    pub fn with_config(&self, text: &str) -> Result<Self> {
+        Ok(Self { config: ProjectConfig::parse(text)?, root: self.root.clone() })
     }
 
     /// The same project with another choice of labels and other randomness.
@@ -95,6 +107,16 @@ impl Project {
     /// File that says which segments are not to be taken in again.
     pub fn forgotten_file(&self) -> PathBuf {
         self.folder("forgotten.json")
+    }
+
+    /// Folder that says which audit samples came in when.
+    pub fn audit_folder(&self) -> PathBuf {
+        self.folder("audit")
+    }
+
+    /// Folder of what people said of samples.
+    pub fn reviews_folder(&self) -> PathBuf {
+        self.folder("reviews")
     }
 
     /// Folder of the rounds' records.

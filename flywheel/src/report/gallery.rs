@@ -11,7 +11,7 @@ use super::{
 /// Images shown of a round, at most.
 const SHOWN: usize = 200;
 /// Width up to which an image is scaled up pixel by pixel.
-const SMALL: u32 = 64;
+pub(super) const SMALL: u32 = 64;
 
 /// The images with what the devices made of them.
 pub(super) fn grid(round: &RoundSection) -> Markup {

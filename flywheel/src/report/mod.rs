@@ -12,6 +12,8 @@
 //! | `round` | what one round did, from the three below |
 //! | `confusion`, `reliability`, `gallery` | the test set by class, the probabilities, the collected images |
 //! | `bundle` | what is in a bundle |
+//! | `verdict` | what the gate said of a round, with the images its model gets wrong |
+//! | `simulation` | what a simulation found |
 //! | `training` | the page of one run, from its log |
 //! | `comparison` | several runs on one chart, as a file of its own |
 //! | `chart`, `ink` | marks on two axes as SVG, and what their colours stand for |
@@ -29,16 +31,20 @@ mod ink;
 mod page;
 mod reliability;
 mod round;
+mod simulation;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod training;
 mod trend;
+mod verdict;
 
 pub use bundle::{bundle_page, facts as bundle_facts};
 pub use comparison::comparison_svg;
 pub use data::{CollectedSample, Curve, Fact, ImageFormat, Page, Reference, RoundSection, Run};
+pub use simulation::{simulation_page, simulation_svg};
 pub use training::training_page;
+pub use verdict::round_page;
 
 /// The whole page as one HTML document.
 ///

@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, fmt};
 
-use models::{Calibration, PerceptualHash, collection::NearDuplicates};
+use models::{Calibration, PerceptualHash, Reviews, Said, collection::NearDuplicates};
 use serde::{Deserialize, Serialize};
 
 use super::relabel::Relabeled;
@@ -18,10 +18,14 @@ const DEVICES: usize = 3;
 pub struct Choice {
     /// To be trained on.
     pub chosen: usize,
+    /// Of these, how many people have labeled.
+    pub labeled: usize,
     /// Of these, how many look like an image of the test set without being one.
     pub like_test: usize,
     /// Kept apart because they were drawn for audit: what judges models must not have taught them.
     pub audit: usize,
+    /// Left out because somebody said that it shows none of the classes, or that it cannot be told.
+    pub rejected: usize,
     /// Left out because the image is in the test set.
     pub in_test_set: usize,
     /// Left out because the workstation has the image already.
@@ -40,11 +44,23 @@ pub struct Choice {
     pub over_class: usize,
 }
 
+impl Choice {
+    /// How many samples were looked at.
+    pub fn total(&self) -> usize {
+        let left =
+            [self.audit, self.rejected, self.in_test_set, self.known, self.unsure, self.contradicted, self.unreadable];
+        let too_many = [self.near_duplicate, self.over_device, self.over_class];
+        self.chosen + left.iter().chain(&too_many).sum::<usize>()
+    }
+}
+
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} samples to train on", self.chosen)?;
         let others = [
+            (self.labeled, "of them labeled by people"),
             (self.audit, "kept apart for audit"),
+            (self.rejected, "rejected by people"),
             (self.in_test_set, "in the test set"),
             (self.known, "known"),
             (self.unsure, "unsure"),
@@ -58,16 +74,28 @@ impl fmt::Display for Choice {
     }
 }
 
+/// What a round trains on.
+#[derive(Clone, Debug, Default)]
+pub struct Chosen<'a> {
+    /// Samples that people have labeled, each with its label. Nothing a model says bears on them.
+    pub labeled: Vec<(&'a Relabeled, &'a str)>,
+    /// Samples without labels.
+    pub unlabeled: Vec<&'a Relabeled>,
+    /// How many samples went which way.
+    pub choice: Choice,
+}
+
 /// Chooses the samples to train on.
 pub fn choose<'a>(
     relabeled: &'a [Relabeled],
     calibration: &Calibration,
     pictures: &Pictures,
+    reviews: &'a Reviews,
     config: &ChoiceConfig,
     near: NearDuplicates,
-) -> (Vec<&'a Relabeled>, Choice) {
+) -> Chosen<'a> {
     let mut choice = Choice::default();
-    let mut sure = Vec::new();
+    let (mut labeled, mut sure) = (Vec::new(), Vec::new());
     for candidate in relabeled {
         let record = &candidate.sample.record;
         let contradicts = |label: usize| label != candidate.prediction.class;
@@ -76,6 +104,12 @@ pub fn choose<'a>(
             &mut choice.in_test_set
         } else if record.audit_probability().is_some() {
             &mut choice.audit
+        } else if let Some(said) = reviews.of(record.image) {
+            if let Said::Label(label) = said {
+                labeled.push((candidate, label.as_str()));
+                continue;
+            }
+            &mut choice.rejected
         } else if pictures.known.contains(&picture) {
             &mut choice.known
         } else if record.pseudo_label().is_some_and(contradicts) {
@@ -91,10 +125,10 @@ pub fn choose<'a>(
     let looks_alike = |a: PerceptualHash, b: PerceptualHash| near.window > 0 && a.distance(b) <= near.bits;
     let once = once(sure, looks_alike, &mut choice);
     let chosen = in_shares(once, config, &mut choice);
-    choice.chosen = chosen.len();
+    (choice.chosen, choice.labeled) = (labeled.len() + chosen.len(), labeled.len());
     let is_like_test = |look: PerceptualHash| pictures.test_looks.iter().any(|test| looks_alike(*test, look));
     choice.like_test = chosen.iter().filter(|(_, look)| is_like_test(*look)).count();
-    (chosen.into_iter().map(|(candidate, _)| candidate).collect(), choice)
+    Chosen { labeled, unlabeled: chosen.into_iter().map(|(candidate, _)| candidate).collect(), choice }
 }
 
 type Look<'a> = (&'a Relabeled, PerceptualHash);
@@ -162,7 +196,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use jiff::Timestamp;
-    use models::{Digest, Pixels, Prediction, Reason, Sample, SampleRecord};
+    use models::{Digest, Pixels, Prediction, Reason, Review, Sample, SampleRecord};
 
     use super::*;
 
@@ -194,6 +228,10 @@ mod tests {
         Relabeled { sample: Sample { record, image: Vec::new() }, pixels: picture(number), prediction: predict(now) }
     }
 
+    fn said(number: u64, said: Said) -> Review {
+        Review { at: Timestamp::UNIX_EPOCH, image: Digest::of(&number.to_le_bytes()), by: "ann".into(), said }
+    }
+
     const CONFIDENT: Reason = Reason::Confident { threshold: 0.9 };
 
     fn calibration() -> Calibration {
@@ -214,17 +252,35 @@ mod tests {
             candidate(4, "cam-1", 0, sure, Reason::Audit { probability: 0.05 }),
             candidate(5, "cam-1", 0, sure, CONFIDENT),
             candidate(6, "cam-1", 0, sure, CONFIDENT),
+            // Whatever the models say, people have the last word, but not on what is to judge.
+            candidate(7, "cam-1", 0, [0.5, 0.5], CONFIDENT),
+            candidate(8, "cam-1", 0, sure, CONFIDENT),
+            candidate(9, "cam-1", 0, sure, Reason::Audit { probability: 0.05 }),
         ];
+        let label = || Said::Label("b".into());
+        let reviews = Reviews::new([said(7, label()), said(8, Said::Reject), said(9, label()), said(5, label())]);
         let set = |number: u64| BTreeSet::from([picture(number).digest()]);
         let pictures = Pictures { test: set(5), test_looks: Vec::new(), known: set(6) };
-        let (chosen, choice) =
-            choose(&candidates, &calibration(), &pictures, &ChoiceConfig::default(), NearDuplicates::default());
-        assert_eq!(names(&chosen), BTreeSet::from(["1"]));
-        let expected =
-            Choice { chosen: 1, audit: 1, in_test_set: 1, known: 1, unsure: 1, contradicted: 1, ..Choice::default() };
-        assert_eq!(choice, expected);
-        let said =
-            "1 samples to train on, 1 kept apart for audit, 1 in the test set, 1 known, 1 unsure, 1 contradicted";
+        let (config, near) = (ChoiceConfig::default(), NearDuplicates::default());
+        let Chosen { labeled, unlabeled, choice } =
+            choose(&candidates, &calibration(), &pictures, &reviews, &config, near);
+        assert_eq!(names(&unlabeled), BTreeSet::from(["1"]));
+        let labeled: Vec<_> = labeled.iter().map(|(c, label)| (c.sample.record.source.as_str(), *label)).collect();
+        assert_eq!(labeled, [("7", "b")]);
+        let expected = Choice {
+            chosen: 2,
+            labeled: 1,
+            audit: 2,
+            rejected: 1,
+            in_test_set: 1,
+            known: 1,
+            unsure: 1,
+            contradicted: 1,
+            ..Choice::default()
+        };
+        assert_eq!((choice, choice.total()), (expected, candidates.len()));
+        let said = "2 samples to train on, 1 of them labeled by people, 2 kept apart for audit, 1 rejected by people, \
+                    1 in the test set, 1 known, 1 unsure, 1 contradicted";
         assert_eq!(choice.to_string(), said);
     }
 
@@ -239,9 +295,9 @@ mod tests {
         let candidates = [like(1, 100, 0.95), like(2, 100, 0.99), like(3, 100, 0.97), like(4, 200, 0.95)];
         let looks = vec![PerceptualHash::of(&picture(200))];
         let pictures = Pictures { test_looks: looks, ..Pictures::default() };
-        let (chosen, choice) =
-            choose(&candidates, &calibration(), &pictures, &ChoiceConfig::default(), NearDuplicates::default());
-        assert_eq!(names(&chosen), BTreeSet::from(["2", "4"]));
+        let (reviews, config, near) = (Reviews::default(), ChoiceConfig::default(), NearDuplicates::default());
+        let Chosen { unlabeled, choice, .. } = choose(&candidates, &calibration(), &pictures, &reviews, &config, near);
+        assert_eq!(names(&unlabeled), BTreeSet::from(["2", "4"]));
         assert_eq!((choice.chosen, choice.near_duplicate, choice.like_test), (2, 2, 1));
     }
 
@@ -262,18 +318,21 @@ mod tests {
             chosen.iter().filter(is_it).count()
         };
         let near = NearDuplicates { window: 0, ..NearDuplicates::default() };
-        let choose = |config: ChoiceConfig| choose(&candidates, &calibration(), &Pictures::default(), &config, near);
-        let config = ChoiceConfig::default();
+        let reviews = Reviews::default();
+        let choose = |config: ChoiceConfig| {
+            let chosen = choose(&candidates, &calibration(), &Pictures::default(), &reviews, &config, near);
+            (chosen.unlabeled, chosen.choice)
+        };
         // Half of the class at most: 20 of 40.
-        let (chosen, choice) = choose(config);
+        let (chosen, choice) = choose(ChoiceConfig::default());
         let counts = [("cam-1", 0), ("cam-2", 0), ("cam-3", 0), ("cam-1", 1)].map(|(d, c)| count(&chosen, d, c));
         assert_eq!((counts, choice.over_device, choice.over_class), ([20, 10, 10, 30], 40, 0));
         // And 25 of a class at most: the quota goes to all devices alike, 8 each, since 9 each would be 27.
-        let (chosen, choice) = choose(ChoiceConfig { per_class: Some(25), ..config });
+        let (chosen, choice) = choose(ChoiceConfig { per_class: Some(25), ..ChoiceConfig::default() });
         let counts = [("cam-1", 0), ("cam-2", 0), ("cam-3", 0), ("cam-1", 1)].map(|(d, c)| count(&chosen, d, c));
         assert_eq!((counts, choice.over_device, choice.over_class), ([8, 8, 8, 25], 40, 16 + 5));
         // Without a limit, all.
-        let (chosen, _) = choose(ChoiceConfig { device_share: 1.0, ..config });
+        let (chosen, _) = choose(ChoiceConfig { device_share: 1.0, ..ChoiceConfig::default() });
         assert_eq!(chosen.len(), 110);
     }
 }

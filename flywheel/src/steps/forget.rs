@@ -81,7 +81,7 @@ pub fn forget(project: &Project, device: &str) -> Result<Dropped> {
     fs::remove_dir_all(&away).with_context(|| format!("cannot delete {}", away.display()))?;
     let trained = round::records(project)?
         .into_iter()
-        .filter(|record| record.published && record.withdrawn.is_none() && !record.inputs.samples.is_disjoint(&images));
+        .filter(|record| record.published && record.withdrawn.is_none() && record.inputs.uses_any(&images));
     let trained = trained.map(|record| record.round).collect();
     Ok(Dropped { segments: paths.len(), images: images.len(), restarted, trained })
 }
@@ -90,7 +90,7 @@ pub fn forget(project: &Project, device: &str) -> Result<Dropped> {
 fn restart(project: &Project, images: &BTreeSet<Digest>) -> Result<Option<u32>> {
     let number = round::records(project)?.len() as u32 + 1;
     let Some(inputs) = round::inputs(project, number)? else { return Ok(None) };
-    if inputs.samples.is_disjoint(images) {
+    if !inputs.uses_any(images) {
         return Ok(None);
     }
     let run = project.run_folder(&round_name(number));
@@ -110,10 +110,10 @@ mod tests {
     use super::*;
     use crate::{
         round::{Inputs, open_remote},
+        simulate::upload,
         steps::{
-            choose::Choice,
             ingest::{ingest, samples},
-            testing::{sample, upload},
+            testing::{project, sample},
         },
     };
 
@@ -126,9 +126,7 @@ mod tests {
     #[test]
     fn what_a_device_sent_is_gone_and_does_not_come_back_and_what_others_sent_stays() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let config = folder.path().join("flywheel.toml");
-        fs::write(&config, "[data]\nlabeled = 'x'\n[preprocessing]\ncolor = 'gray'\nheight = 8\nwidth = 8\n")?;
-        let project = Project::open(&config)?;
+        let project = project(folder.path())?;
         let remote = open_remote(&project)?;
         send(&remote, "cam-1", &[b"a", b"b"])?;
         send(&remote, "cam-2", &[b"b", b"c"])?;
@@ -138,7 +136,7 @@ mod tests {
         durable::create_folders(&project.run_folder("round-1"))?;
         let begin = |image: &[u8]| {
             let samples = BTreeSet::from([Digest::of(image)]);
-            let inputs = Inputs { began: Timestamp::UNIX_EPOCH, choice: Choice::default(), samples };
+            let inputs = Inputs { samples, ..Inputs::none(Timestamp::UNIX_EPOCH) };
             durable::write_json(&round::inputs_file(&project, 1), &inputs)
         };
         begin(b"b")?;

@@ -196,14 +196,15 @@ mod tests {
     use models::Reason;
 
     use super::*;
-    use crate::steps::testing::{sample, upload};
+    use crate::{
+        simulate::upload,
+        steps::testing::{project, sample},
+    };
 
     #[test]
     fn what_is_valid_is_kept_once_and_receipted_and_the_rest_is_refused_by_name() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let config = folder.path().join("flywheel.toml");
-        fs::write(&config, "[data]\nlabeled = 'x'\n[preprocessing]\ncolor = 'gray'\nheight = 8\nwidth = 8\n")?;
-        let project = Project::open(&config)?;
+        let project = project(folder.path())?;
         let remote = crate::round::open_remote(&project)?;
 
         let confident = Reason::Confident { threshold: 0.95 };

@@ -1,5 +1,6 @@
 //! The steps of a round: files or values in, files or values out.
 
+pub mod audit;
 pub mod calibrate;
 pub mod check;
 pub mod choose;
@@ -11,8 +12,12 @@ pub mod ingest;
 pub mod model;
 pub mod publish;
 pub mod relabel;
+pub mod review;
 pub mod rounding;
 pub mod score;
+pub mod shift;
+pub mod teacher;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod train;
+pub mod watch;

@@ -2,31 +2,11 @@
 
 use models::{
     ReportCard, TrainingFacts,
-    bundle::ReliabilityBin,
     calibration::{argmax, softmax},
 };
 
 use super::calibrate::fit_temperature;
-
-/// Two-sided 95 % quantile of the normal distribution.
-const Z_TWO_SIDED: f64 = 1.959_963_984_540_054;
-/// Intervals of confidence in a reliability diagram.
-const BINS: usize = 10;
-
-/// Wilson's 95 % interval of a fraction.
-///
-/// # Reference
-/// Wilson (1927); Brown, Cai and DasGupta (2001) recommend it for small samples.
-pub fn wilson(correct: usize, count: usize) -> [f64; 2] {
-    if count == 0 {
-        return [0.0, 1.0];
-    }
-    let (n, z2) = (count as f64, Z_TWO_SIDED * Z_TWO_SIDED);
-    let p = correct as f64 / n;
-    let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = Z_TWO_SIDED / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    [(centre - half).max(0.0), (centre + half).min(1.0)]
-}
+use crate::statistics::{expected_calibration_error, reliability, wilson};
 
 /// Everything about the accuracy and calibration of a model that was trained so.
 ///
@@ -39,8 +19,8 @@ pub fn report_card(logits: &[Vec<f32>], labels: &[usize], classes: usize, traini
     }
     let correct = (0..classes).map(|c| confusion[c][c]).sum();
     let fraction = |correct: usize, count: usize| if count == 0 { 0.0 } else { correct as f64 / count as f64 };
-    let before = reliability(logits.iter().zip(labels).map(|(logits, label)| (logits, *label, 1.0)));
-    let after = reliability(cross_fitted(logits, labels));
+    let before = reliability(judged(logits.iter().zip(labels).map(|(logits, label)| (logits, *label, 1.0))));
+    let after = reliability(judged(cross_fitted(logits, labels)));
     ReportCard {
         test_images: labels.len(),
         accuracy: fraction(correct, labels.len()),
@@ -67,34 +47,13 @@ fn cross_fitted<'a>(logits: &'a [Vec<f32>], labels: &'a [usize]) -> impl Iterato
     logits.iter().zip(labels).enumerate().map(move |(i, (logits, label))| (logits, *label, temperatures[i % 2]))
 }
 
-/// Images by confidence in intervals of equal width.
-fn reliability<'a>(images: impl Iterator<Item = (&'a Vec<f32>, usize, f64)>) -> Vec<ReliabilityBin> {
-    let mut sums = [(0, 0.0, 0); BINS];
-    for (logits, label, temperature) in images {
+/// How sure a model is of each image at a temperature, and whether it is right.
+fn judged<'a>(images: impl Iterator<Item = (&'a Vec<f32>, usize, f64)>) -> impl Iterator<Item = (f64, bool)> {
+    images.map(|(logits, label, temperature)| {
         let probs = softmax(logits, temperature);
         let class = argmax(&probs);
-        let (count, confidence, correct) = &mut sums[((probs[class] * BINS as f64) as usize).min(BINS - 1)];
-        *count += 1;
-        *confidence += probs[class];
-        *correct += usize::from(class == label);
-    }
-    let mean = |sum: f64, count: usize| if count == 0 { 0.0 } else { sum / count as f64 };
-    let bin = |(count, confidence, correct): (usize, f64, usize)| ReliabilityBin {
-        count,
-        confidence: mean(confidence, count),
-        accuracy: mean(correct as f64, count),
-    };
-    sums.map(bin).to_vec()
-}
-
-/// Mean distance of confidence and accuracy over the intervals, weighted by their images.
-///
-/// # Reference
-/// Guo et al. (2017), equation 3.
-fn expected_calibration_error(bins: &[ReliabilityBin]) -> f64 {
-    let count: usize = bins.iter().map(|bin| bin.count).sum();
-    let weighted = |bin: &ReliabilityBin| bin.count as f64 * (bin.confidence - bin.accuracy).abs();
-    bins.iter().map(weighted).sum::<f64>() / count.max(1) as f64
+        (probs[class], class == label)
+    })
 }
 
 #[cfg(test)]
@@ -102,19 +61,6 @@ mod tests {
     use models::tolerance::SAME_MATH;
 
     use super::*;
-
-    /// Values of scipy's `binomtest(..).proportion_ci(0.95, "wilson")`.
-    #[test]
-    fn wilson_is_what_scipy_says() {
-        for (correct, count, low, high) in [
-            (440, 457, 0.941_239_119_5, 0.976_647_047_0),
-            (10, 10, 0.722_467_200_1, 1.0),
-            (0, 10, 0.0, 0.277_532_799_9),
-        ] {
-            let [found_low, found_high] = wilson(correct, count);
-            assert!(SAME_MATH.same(found_low, low) && SAME_MATH.same(found_high, high), "{found_low} {found_high}");
-        }
-    }
 
     #[test]
     fn counts_what_was_confused_and_how_sure_it_was() {

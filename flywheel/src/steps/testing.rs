@@ -1,12 +1,22 @@
-//! Samples as devices send them, for tests.
+//! A project, and samples as devices send them, for tests.
+
+use std::{fs, path::Path};
 
 use anyhow::Result;
-use edge_runtime::sync::Remote;
 use jiff::Timestamp;
-use models::{Digest, Prediction, Reason, Sample, SampleRecord, segment, sync};
+use models::{Digest, Prediction, Reason, Sample, SampleRecord};
+
+use crate::project::Project;
+
+/// A project of gray images of 8x8 pixels in a folder.
+pub(crate) fn project(folder: &Path) -> Result<Project> {
+    let config = folder.join("flywheel.toml");
+    fs::write(&config, "[data]\nlabeled = 'x'\n[preprocessing]\ncolor = 'gray'\nheight = 8\nwidth = 8\n")?;
+    Project::open(&config)
+}
 
 /// An image that a device is almost sure is of class 0.
-pub(super) fn sample(device: &str, image: &[u8], reason: Reason) -> Sample {
+pub(crate) fn sample(device: &str, image: &[u8], reason: Reason) -> Sample {
     let record = SampleRecord {
         image: Digest::of(image),
         extension: "png".into(),
@@ -18,13 +28,4 @@ pub(super) fn sample(device: &str, image: &[u8], reason: Reason) -> Sample {
         reasons: vec![reason],
     };
     Sample { record, image: image.to_vec() }
-}
-
-/// Puts samples into the remote as a segment of a device.
-pub(super) fn upload(remote: &Remote, device: &str, samples: &[Sample]) -> Result<Digest> {
-    let mut bytes = Vec::new();
-    segment::write(&mut bytes, samples)?;
-    let digest = Digest::of(&bytes);
-    remote.put(&sync::segment(device, digest), bytes)?;
-    Ok(digest)
 }

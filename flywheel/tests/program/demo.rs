@@ -75,5 +75,5 @@ fn the_demo_goes_round() -> TestResult {
     for part in ["Accuracy by round", "Learning curves", "Reliability", "Collected images", "all-labels"] {
         assert!(report.contains(part), "the report has no {part:?}");
     }
-    Ok(())
+    crate::reviews::people_have_the_last_word(&demo, 3)
 }

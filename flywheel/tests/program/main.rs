@@ -3,6 +3,8 @@
 mod commands;
 mod demo;
 mod hub;
+mod reviews;
+mod simulate;
 
 use std::{
     path::{Path, PathBuf},

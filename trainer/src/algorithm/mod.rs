@@ -82,12 +82,12 @@ impl StepNumbers {
 }
 
 impl Method {
-    /// The configured method at its first step, for so many classes.
-    pub(crate) fn new(config: &TrainConfig, classes: usize) -> Self {
+    /// The configured method at its first step, for so many classes, of which the unlabeled images may be known to hold these shares.
+    pub(crate) fn new(config: &TrainConfig, classes: usize, prior: Option<&[f64]>) -> Self {
         match config.algorithm {
             Algorithm::Supervised => Self::Supervised,
             Algorithm::MixMatch => Self::MixMatch(Box::new(MixMatch::new(config))),
-            Algorithm::ReMixMatch => Self::ReMixMatch(Box::new(ReMixMatch::new(config, classes))),
+            Algorithm::ReMixMatch => Self::ReMixMatch(Box::new(ReMixMatch::new(config, classes, prior))),
             Algorithm::FixMatch => Self::FixMatch(FixMatch::new(config)),
         }
     }

@@ -35,11 +35,13 @@ pub(crate) struct ReMixMatch {
 }
 
 impl ReMixMatch {
-    pub(crate) fn new(config: &TrainConfig, classes: usize) -> Self {
+    pub(crate) fn new(config: &TrainConfig, classes: usize, prior: Option<&[f64]>) -> Self {
         let remixmatch = config.remixmatch;
+        let (window, decay) = (remixmatch.alignment_window, remixmatch.label_decay);
         Self {
             config: remixmatch,
-            marginals: Marginals::new(classes, remixmatch.alignment_window, remixmatch.label_decay),
+            marginals: prior
+                .map_or_else(|| Marginals::new(classes, window, decay), |prior| Marginals::towards(prior, window)),
             mixing: random::stream(config.seed, "mixup"),
         }
     }

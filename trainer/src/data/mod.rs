@@ -60,6 +60,9 @@ pub struct TrainingData {
     pub labeled: LabeledImages,
     /// Images without labels. As in ReMixMatch's original code, a caller puts the labeled ones in as well.
     pub unlabeled: Vec<Pixels>,
+    /// Share of each class among the unlabeled images, where it is known to be other than among the labels. ReMixMatch aligns its
+    /// guessed labels with it.
+    pub prior: Option<Vec<f64>>,
     /// The frozen test set: measured, never learned from.
     pub test: LabeledImages,
 }
@@ -88,6 +91,16 @@ impl TrainingData {
                     found: format!("{} images, labels {:?}", set.images.len(), set.labels),
                 });
             }
+        }
+        let is_distribution = |prior: &Vec<f64>| {
+            prior.len() == classes && prior.iter().all(|p| *p >= 0.0) && (prior.iter().sum::<f64>() - 1.0).abs() < 1e-6
+        };
+        if let Some(prior) = self.prior.as_ref().filter(|prior| !is_distribution(prior)) {
+            return Err(Error::Data {
+                what: "prior".into(),
+                expected: format!("{classes} shares that add up to 1"),
+                found: format!("{prior:?}"),
+            });
         }
         let [channels, height, width] = self.preprocessing.shape();
         let sets = [
@@ -122,6 +135,7 @@ impl TrainingData {
         for label in self.labeled.labels.iter().chain(&self.test.labels) {
             bytes.extend((*label as u64).to_le_bytes());
         }
+        self.prior.iter().flatten().for_each(|share| bytes.extend(share.to_le_bytes()));
         Digest::of(&bytes)
     }
 }

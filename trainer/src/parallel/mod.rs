@@ -57,9 +57,9 @@ impl Replicas {
     }
 
     /// The method of each replica at its first step. Their random streams differ.
-    pub(crate) fn methods(config: &TrainConfig, classes: usize) -> Vec<Method> {
+    pub(crate) fn methods(config: &TrainConfig, classes: usize, prior: Option<&[f64]>) -> Vec<Method> {
         let seeds = (0..config.devices.len() as u64).map(|replica| config.seed.wrapping_add(replica));
-        seeds.map(|seed| Method::new(&TrainConfig { seed, ..config.clone() }, classes)).collect()
+        seeds.map(|seed| Method::new(&TrainConfig { seed, ..config.clone() }, classes, prior)).collect()
     }
 
     /// The one that is measured and saved: the others are equal to it.
@@ -127,13 +127,14 @@ mod tests {
             preprocessing: digits::preprocessing(),
             labeled: split.labeled,
             unlabeled: split.pool.images,
+            prior: None,
             test: split.test,
         };
         let spec = NetworkConfig::wide_resnet(10, 1).spec(data.preprocessing.shape(), 10).expect("a network");
         let drawn = Sampler::new(Method::recipe(&both), &both, &data).draw(&data);
         let step = |config: &TrainConfig, drawn: Drawn| {
             let mut replicas = Replicas::open(config, &spec, &Groups::new()).expect("replicas");
-            let learned = replicas.step(&spec, &mut Replicas::methods(config, 10), 0, drawn).expect("a step");
+            let learned = replicas.step(&spec, &mut Replicas::methods(config, 10, None), 0, drawn).expect("a step");
             (replicas, learned)
         };
         let values = |replica: &Replica| -> Vec<f64> {

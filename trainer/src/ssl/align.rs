@@ -41,6 +41,11 @@ impl Marginals {
         Self { window: vec![uniform.clone(); window].into(), p_data: uniform, keep }
     }
 
+    /// The same where the unlabeled images are known to follow a distribution, whatever the labels follow.
+    pub(crate) fn towards(prior: &[f64], window: usize) -> Self {
+        Self { p_data: prior.to_vec(), ..Self::new(prior.len(), window, 1.0) }
+    }
+
     /// The mean of the window, normalised.
     pub(crate) fn p_model(&self) -> Vec<f64> {
         let sums = (0..self.p_data.len()).map(|class| self.window.iter().map(|row| row[class]).sum()).collect();
@@ -76,6 +81,15 @@ mod tests {
         ssl::{sharpen::sharpen, tests::*},
         vectors::{self, assert_same},
     };
+
+    #[test]
+    fn a_known_distribution_stays_whatever_labels_come() {
+        let prior = [0.7, 0.2, 0.1];
+        let mut marginals = Marginals::towards(&prior, 4);
+        marginals.push(vec![0.1, 0.1, 0.8], &[2, 2, 2]);
+        assert_same(&marginals.p_data(), &prior);
+        assert_same(&marginals.p_model(), &[1.1 / 4.0, 1.1 / 4.0, 1.8 / 4.0]);
+    }
 
     /// Cases 01 and 01b.
     #[test]

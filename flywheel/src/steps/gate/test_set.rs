@@ -1,30 +1,13 @@
-//! Whether a new model may go out.
+//! Both models on the frozen test set.
 
 use models::{LabelSet, calibration::argmax};
 use serde::{Deserialize, Serialize};
 
-use super::score::wilson;
-use crate::project::GateConfig;
-
-/// One-sided 95 % quantile of the normal distribution.
-const Z_ONE_SIDED: f64 = 1.644_853_626_951_472_2;
-
-/// What the gate found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Verdict {
-    /// Whether the model may go out.
-    pub passed: bool,
-    /// Why, in a sentence.
-    pub reason: String,
-    /// Accuracy of the new model less that of the current one on the same images; none for a first model.
-    pub difference: Option<f64>,
-    /// Lower end of the difference's one-sided 95 % interval.
-    pub difference_at_least: Option<f64>,
-    /// The same for each class of which there are enough images to say something.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub classes: Vec<ClassVerdict>,
-}
+use super::{Verdict, points};
+use crate::{
+    project::GateConfig,
+    statistics::{Estimate, matched, needed, wilson},
+};
 
 /// What the gate found of a class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,15 +23,45 @@ pub struct ClassVerdict {
     pub difference_at_least: f64,
 }
 
-impl Verdict {
-    /// A model that does not come to be compared.
-    pub fn refused(reason: String) -> Self {
-        Self::uncompared(false, reason)
+/// What was found of all classes.
+pub(super) struct ClassVerdicts {
+    /// The classes of which there is enough to say something.
+    pub(super) telling: Vec<ClassVerdict>,
+    /// The class that speaks most against the new model, if any does.
+    pub(super) worst: Option<ClassVerdict>,
+    margin: f64,
+}
+
+impl ClassVerdicts {
+    /// From the number of images of each class and the difference on them.
+    pub(super) fn new(names: &LabelSet, found: impl Fn(usize) -> (usize, Estimate), margin: f64) -> Self {
+        let (mut telling, mut against) = (Vec::new(), Vec::new());
+        for (class, label) in names.names().iter().enumerate() {
+            let (images, estimate) = found(class);
+            let Estimate { value: difference, at_least: difference_at_least, .. } = estimate;
+            let verdict = ClassVerdict { label: label.clone(), images, difference, difference_at_least };
+            if estimate.speaks_against(margin) {
+                against.push(verdict.clone());
+            }
+            if estimate.can_tell(margin) {
+                telling.push(verdict);
+            }
+        }
+        let worst = against.into_iter().min_by(|a, b| a.difference_at_least.total_cmp(&b.difference_at_least));
+        Self { telling, worst, margin }
     }
 
-    /// A model that is judged by itself.
-    pub(crate) fn uncompared(passed: bool, reason: String) -> Self {
-        Self { passed, reason, difference: None, difference_at_least: None, classes: Vec::new() }
+    /// What speaks against the new model, to be put behind what was said before.
+    pub(super) fn said(&self) -> String {
+        self.worst.as_ref().map_or(String::new(), |class| {
+            format!(
+                "; {:?} {} points, at least {}: below the margin of a class of -{:.1}",
+                class.label,
+                points(class.difference),
+                points(class.difference_at_least),
+                100.0 * self.margin
+            )
+        })
     }
 }
 
@@ -67,9 +80,9 @@ pub fn first(logits: &[Vec<f32>], labels: &[usize], classes: usize) -> Verdict {
     Verdict::uncompared(passed, reason)
 }
 
-/// Judges a model against the one it would replace, image by image on the same test set: it must not be worse by more
-/// than the margin, at 95 %, nor in any class by more than the margin of a class. Of a class with fewer images than could show that
-/// two models are the same, nothing is said.
+/// Judges a model against the one it would replace, image by image on the same test set: it must be shown not to be worse by more
+/// than the margin, at 95 %. In no class may it be worse by more than the margin of a class, or, where there are enough images, not be
+/// shown to be within it.
 pub fn against(
     current: &[Vec<f32>],
     new: &[Vec<f32>],
@@ -77,74 +90,33 @@ pub fn against(
     names: &LabelSet,
     config: &GateConfig,
 ) -> Verdict {
-    let pairs: Vec<(bool, bool)> = correct_ones(current, labels).into_iter().zip(correct_ones(new, labels)).collect();
-    let (difference, at_least) = paired(pairs.iter().copied());
-    let classes: Vec<ClassVerdict> = names
-        .names()
-        .iter()
-        .enumerate()
-        .filter_map(|(class, label)| {
-            let of_class = pairs.iter().zip(labels).filter(|(_, label)| **label == class).map(|(pair, _)| *pair);
-            let images = of_class.clone().count();
-            let (difference, difference_at_least) = paired(of_class);
-            let is_enough = images as f64 + 2.0 >= needed(config.class_margin);
-            is_enough.then(|| ClassVerdict { label: label.clone(), images, difference, difference_at_least })
-        })
-        .collect();
-    let worse = classes.iter().filter(|class| class.difference_at_least < -config.class_margin);
-    let worst = worse.min_by(|a, b| a.difference_at_least.total_cmp(&b.difference_at_least));
+    let right = correct_ones(current, labels).into_iter().zip(correct_ones(new, labels));
+    let pairs: Vec<(f64, bool, bool)> = right.map(|(current, new)| (1.0, current, new)).collect();
+    let Estimate { value: difference, at_least, .. } = matched(pairs.iter().copied());
+    let of_class = |class: usize| {
+        let pairs = pairs.iter().zip(labels).filter(move |(_, label)| **label == class).map(|(pair, _)| *pair);
+        (pairs.clone().count(), matched(pairs))
+    };
+    let classes = ClassVerdicts::new(names, of_class, config.class_margin);
     let is_within = at_least >= -config.margin;
     let needed = needed(config.margin);
     let is_small = labels.len() as f64 + 2.0 < needed;
     let hint = if is_small { format!("; a test set of {needed:.0} images could show less") } else { String::new() };
-    let of_class = worst.map_or(String::new(), |class| {
-        format!(
-            "; {:?} {:+.1} points, at least {:+.1}: below the margin of a class of -{:.1}",
-            class.label,
-            100.0 * class.difference,
-            100.0 * class.difference_at_least,
-            100.0 * config.class_margin
-        )
-    });
     let reason = format!(
-        "{:+.1} points against the current model, at least {:+.1} (95 %): {} the margin of -{:.1}{hint}{of_class}",
-        100.0 * difference,
-        100.0 * at_least,
+        "{} points against the current model, at least {} (95 %): {} the margin of -{:.1}{hint}{}",
+        points(difference),
+        points(at_least),
         if is_within { "within" } else { "below" },
-        100.0 * config.margin
+        100.0 * config.margin,
+        classes.said()
     );
+    let passed = is_within && classes.worst.is_none();
     Verdict {
-        passed: is_within && worst.is_none(),
-        reason,
         difference: Some(difference),
         difference_at_least: Some(at_least),
-        classes,
+        classes: classes.telling,
+        ..Verdict::uncompared(passed, reason)
     }
-}
-
-/// By how much more often the second of each pair is right, and the lower end of its one-sided 95 % interval.
-///
-/// # Reference
-/// The interval is that of Agresti and Min (2005) for matched pairs.
-fn paired(pairs: impl Iterator<Item = (bool, bool)>) -> (f64, f64) {
-    let (mut better, mut worse, mut count) = (0.5, 0.5, 0_usize);
-    for (current, new) in pairs {
-        count += 1;
-        match (current, new) {
-            (false, true) => better += 1.0,
-            (true, false) => worse += 1.0,
-            _ => {}
-        }
-    }
-    let n = count as f64 + 2.0;
-    let adjusted: f64 = (better - worse) / n;
-    let error = ((better + worse) / n - adjusted * adjusted).max(0.0).sqrt() / n.sqrt();
-    ((better - worse) / count.max(1) as f64, adjusted - Z_ONE_SIDED * error)
-}
-
-/// An interval for two models that agree on every image is as wide as this margin with so many images, less two.
-fn needed(margin: f64) -> f64 {
-    (Z_ONE_SIDED / margin.max(1e-9)).ceil()
 }
 
 fn correct_ones(logits: &[Vec<f32>], labels: &[usize]) -> Vec<bool> {
@@ -169,7 +141,7 @@ mod tests {
     #[test]
     fn a_worse_model_is_refused_and_an_equal_one_passes() {
         let labels = vec![0; 400];
-        let config = GateConfig { margin: 0.02, class_margin: 1.0 };
+        let config = GateConfig { margin: 0.02, class_margin: 1.0, ..GateConfig::default() };
         let against = |current: &[Vec<f32>], new: &[Vec<f32>], labels: &[usize], config| {
             against(current, new, labels, &names(), config)
         };
@@ -182,15 +154,6 @@ mod tests {
         assert!(!worse.passed && worse.reason.contains("-3.0 points"), "{worse:?}");
     }
 
-    /// 102 adjusted pairs, 5.5 of them better and 1.5 worse.
-    #[test]
-    fn the_interval_is_that_of_matched_pairs() {
-        let verdict = against(&logits(100, 0..5), &logits(100, 5..6), &[0; 100], &names(), &GateConfig::default());
-        // The same in Python: 4 / 102 - 1.644854 * ((7 / 102 - (4 / 102) ** 2) / 102) ** 0.5.
-        let expected = -0.002_968_998_6;
-        assert!(SAME_MATH.same(verdict.difference_at_least.unwrap_or(f64::NAN), expected), "{verdict:?}");
-    }
-
     #[test]
     fn a_model_that_is_worse_in_one_class_is_refused_though_it_is_better_in_all() {
         // 100 images of class 0, of which the new model gets 20 more right, and 50 of class 1, of which it gets 8 fewer.
@@ -200,7 +163,7 @@ mod tests {
             (0..150).map(logit).collect()
         };
         let (current, new) = (right(&|i| i < 20), right(&|i| (100..108).contains(&i)));
-        let config = GateConfig { margin: 0.02, class_margin: 0.15 };
+        let config = GateConfig { margin: 0.02, class_margin: 0.2, ..GateConfig::default() };
         let verdict = against(&current, &new, &labels, &names(), &config);
         assert!(!verdict.passed && verdict.reason.contains("\"b\" -16.0 points"), "{verdict:?}");
         assert!(verdict.difference > Some(0.0) && verdict.difference_at_least > Some(0.0));
@@ -209,9 +172,12 @@ mod tests {
         assert!(SAME_MATH.same(class.unwrap_or(f64::NAN), -0.242_014_546_581), "{verdict:?}");
         let mild = GateConfig { class_margin: 0.25, ..config };
         assert!(against(&current, &new, &labels, &names(), &mild).passed);
-        // Eight images of a class can show nothing: they do not decide.
+        // Three images of a class can show nothing, though it gets all of them wrong; eight can.
         let few = |logits: &[Vec<f32>]| logits[..108].to_vec();
         let verdict = against(&few(&current), &few(&new), &labels[..108], &names(), &config);
+        assert!(!verdict.passed && verdict.classes.len() == 1, "{verdict:?}");
+        let few = |logits: &[Vec<f32>]| logits[..103].to_vec();
+        let verdict = against(&few(&current), &few(&new), &labels[..103], &names(), &config);
         assert!(verdict.passed && verdict.classes.len() == 1, "{verdict:?}");
     }
 

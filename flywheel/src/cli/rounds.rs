@@ -1,0 +1,60 @@
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use jiff::SignedDuration;
+
+use super::{ProjectArgs, print};
+use crate::{
+    progress::Progress,
+    project::Project,
+    schedule::{self, Schedule},
+};
+
+/// Arguments of `loop`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Takes in what the devices send, and starts a round as `flywheel round` does when enough of it is new, or when it is time and anything is. \
+When the remote is away, or a round fails, that is said, and tried again. Ctrl-C ends it; the same command goes on, with a round that was \
+cut off first.
+
+Examples:
+  flywheel loop
+  flywheel loop --samples 1000 --every 12h
+  flywheel loop --rounds 1 --json")]
+pub(super) struct LoopArgs {
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// New samples with which a round starts
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    samples: usize,
+    /// Time after the last round with which one starts, as 30m, 12h or 7d, or never
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    every: String,
+    /// How often to ask the remote
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    poll: String,
+    /// End after so many rounds
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+}
+
+pub(super) fn run(args: LoopArgs) -> Result<()> {
+    let project = Project::open(&args.project.config)?;
+    let every = if args.every == "never" { None } else { Some(time("--every", &args.every)?) };
+    let poll =
+        Duration::try_from(time("--poll", &args.poll)?).context("--poll: expected a time that is not negative")?;
+    let schedule = Schedule { samples: args.samples, every, poll, rounds: args.rounds };
+    schedule::run(&project, &schedule, &Progress::default(), |record| {
+        if args.project.json { print(&serde_json::to_string(record)?) } else { Ok(()) }
+    })
+}
+
+fn time(flag: &str, text: &str) -> Result<SignedDuration> {
+    // A day is 24 hours here, whatever the clocks do.
+    let hours = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()).map(|days| 24 * days);
+    if let Some(hours) = hours {
+        return Ok(SignedDuration::from_hours(hours));
+    }
+    text.parse().with_context(|| format!("{flag} {text}: expected a time, as 30m, 12h or 7d"))
+}

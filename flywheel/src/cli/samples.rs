@@ -1,0 +1,113 @@
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{ProjectArgs, print, print_json};
+use crate::{
+    exchange::{self, TABLE},
+    project::{Project, ProjectData},
+    round,
+    steps::{audit::cohorts, ingest, relabel::relabel, review},
+};
+
+/// What the devices sent, for people to label
+#[derive(Debug, Subcommand)]
+pub(super) enum SamplesCommand {
+    /// Write the samples to a folder of images with a table, those first of which a label is worth most
+    #[command(after_help = "\
+Takes in first what the devices have sent. The table samples.csv has a row for each sample, with what the current model says of it and \
+an empty column `label` to fill in: a class, !reject for an image of none of them, !unsure, or !undo. Audit samples come first, in an \
+order drawn by chance: label them in that order, without gaps, as many as you like. Only so they say something of all images.
+
+Examples:
+  flywheel samples export to-label --limit 200
+  flywheel samples import to-label/samples.csv --by ann")]
+    Export(ExportArgs),
+    /// Take in what people have said in a table with the columns image and label
+    #[command(after_help = "\
+The next round trains on the samples that have labels now, and judges its model by the audit samples that have. Nothing that a model says \
+overwrites a label.
+
+Examples:
+  flywheel samples import to-label/samples.csv --by ann")]
+    Import(ImportArgs),
+}
+
+/// Arguments of `samples export`.
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// Folder to write; it must not be there yet
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+    /// Samples, at most
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+/// Arguments of `samples import`.
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// The table
+    #[arg(value_name = "FILE")]
+    table: PathBuf,
+    /// Who has labeled
+    #[arg(long, value_name = "NAME")]
+    by: String,
+}
+
+pub(super) fn run(command: SamplesCommand) -> Result<()> {
+    match command {
+        SamplesCommand::Export(args) => export(args),
+        SamplesCommand::Import(args) => import(args),
+    }
+}
+
+/// What was written, as JSON says it.
+#[derive(Debug, Serialize)]
+struct Exported {
+    folder: PathBuf,
+    samples: usize,
+    of: usize,
+}
+
+fn export(args: ExportArgs) -> Result<()> {
+    let project = Project::open(&args.project.config)?;
+    let data = ProjectData::load(&project)?;
+    let labeler = round::current_labeler(&project, &data)?;
+    let labeler =
+        labeler.context("there is no model yet that could say what the samples show: run `flywheel round`")?;
+    let _lock = round::lock(&project)?;
+    ingest::ingest(&project, &round::open_remote(&project)?, Timestamp::now())?;
+    let samples = ingest::samples(&project)?;
+    let cohorts = cohorts(&project, &samples, Timestamp::now())?;
+    let reviews = review::reviews(&project)?;
+    let (relabeled, _) = relabel(&labeler, &project.config().preprocessing, samples)?;
+    let mut queue = exchange::queue(&relabeled, &cohorts, &reviews);
+    let of = queue.len();
+    queue.truncate(args.limit.unwrap_or(of));
+    exchange::export(&args.folder, &queue, &data.labels, &reviews)?;
+    if args.project.json {
+        return print_json(&Exported { folder: args.folder, samples: queue.len(), of });
+    }
+    print(&format!("{} of {of} samples are in {}", queue.len(), args.folder.join(TABLE).display()))
+}
+
+fn import(args: ImportArgs) -> Result<()> {
+    let project = Project::open(&args.project.config)?;
+    let labels = ProjectData::load(&project)?.labels;
+    let reviews = review::reviews(&project)?;
+    let (said, imported) = exchange::import(&args.table, &labels, &reviews, &args.by, Timestamp::now())?;
+    review::add(&project, &labels, &said)?;
+    if args.project.json {
+        return print_json(&imported);
+    }
+    let exchange::Imported { new, known, empty } = imported;
+    print(&format!("{new} labels are new, {known} were known, {empty} rows have none"))
+}

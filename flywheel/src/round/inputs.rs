@@ -1,0 +1,154 @@
+//! What a round trains on: chosen when it begins and written down, or what was written down when it began.
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use models::{Digest, Pixels, Reviews, Sample, calibration::argmax, durable};
+use trainer::data::LabeledImages;
+
+use super::{
+    Current,
+    record::{Inputs, inputs, inputs_file},
+};
+use crate::{
+    progress::Progress,
+    project::{Field, Project, ProjectData},
+    steps::{
+        choose::{self, Choice, Chosen},
+        relabel::{Labeler, Relabeled, relabel},
+        shift::Confusion,
+        teacher::teacher,
+    },
+};
+
+/// What the round trains on, and the images themselves.
+pub(super) fn choose(
+    project: &Project,
+    round: u32,
+    current: Option<&Current>,
+    data: &ProjectData,
+    samples: &[Sample],
+    reviews: &Reviews,
+    now: Timestamp,
+) -> Result<(Inputs, Field)> {
+    let inputs = if let Some(inputs) = inputs(project, round)? {
+        inputs
+    } else {
+        let inputs = match current {
+            Some(current) => choose_now(project, current, data, samples, reviews, now)?,
+            None => Inputs::none(now),
+        };
+        durable::write_json(&inputs_file(project, round), &inputs)?;
+        inputs
+    };
+    let field = images(project, data, &inputs, samples)?;
+    Ok((inputs, field))
+}
+
+fn choose_now(
+    project: &Project,
+    current: &Current,
+    data: &ProjectData,
+    samples: &[Sample],
+    reviews: &Reviews,
+    now: Timestamp,
+) -> Result<Inputs> {
+    let config = project.config();
+    let test = data.test_images();
+    let (model, calibration) = (current.model(project)?, &current.bundle.manifest().calibration);
+    let logits = model.logits(&test.images)?;
+    let mut refused_teacher = None;
+    let labeler = match teacher(project, data, &logits)? {
+        Some(Ok(teacher)) => teacher,
+        heard => {
+            refused_teacher = heard.and_then(Result::err);
+            Labeler { model: current.model(project)?, calibration: calibration.clone(), teacher: None }
+        }
+    };
+    let (relabeled, unreadable) = relabel(&labeler, &config.preprocessing, samples.to_vec())?;
+    let near = config.collection.near_duplicates;
+    let Chosen { labeled, unlabeled, choice } =
+        choose::choose(&relabeled, &labeler.calibration, &data.pictures(), reviews, &config.choice, near);
+    let prior = config.choice.estimate_shares.then(|| {
+        let own: Vec<Pixels> = data.own_images().cloned().collect();
+        let truths = || test.labels.iter().copied();
+        let all = Confusion::of(truths().zip(logits.iter().map(|l| argmax(l))), data.labels.len());
+        let mut counts = all.counts(model.logits(&own)?.iter().map(|logits| argmax(logits)));
+        // The chosen ones are those that the labeler is sure of: what it confuses among such images is another matter.
+        let on_test = labeler.model.logits(&test.images)?;
+        let predictions = on_test.iter().map(|logits| labeler.calibration.predict(logits));
+        let sure = truths().zip(predictions).filter(|(_, prediction)| labeler.calibration.is_confident(prediction));
+        let confusion = Confusion::of(sure.map(|(truth, prediction)| (truth, prediction.class)), data.labels.len());
+        let of_field = confusion.counts(unlabeled.iter().map(|candidate| candidate.prediction.class));
+        for (count, of_field) in counts.iter_mut().zip(of_field) {
+            *count += of_field;
+        }
+        for (_, label) in &labeled {
+            counts[data.labels.index(label).context("a label that the project knows")?] += 1.0;
+        }
+        let total: f64 = counts.iter().sum();
+        Ok::<_, anyhow::Error>(counts.into_iter().map(|count| count / total).collect())
+    });
+    let image = |candidate: &Relabeled| candidate.sample.record.image;
+    Ok(Inputs {
+        began: now,
+        choice: Choice { unreadable, ..choice },
+        samples: unlabeled.into_iter().map(image).collect(),
+        labels: labeled.into_iter().map(|(candidate, label)| (image(candidate), label.to_owned())).collect(),
+        teacher: labeler.teacher,
+        refused_teacher,
+        prior: prior.transpose()?,
+    })
+}
+
+/// The images of a round's inputs.
+pub(super) fn images(project: &Project, data: &ProjectData, inputs: &Inputs, samples: &[Sample]) -> Result<Field> {
+    let mut field = Field { labeled: LabeledImages::default(), unlabeled: Vec::new(), prior: inputs.prior.clone() };
+    let mut missing: Vec<Digest> = inputs.samples.iter().chain(inputs.labels.keys()).copied().collect();
+    for sample in samples {
+        let image = sample.record.image;
+        let label = inputs.labels.get(&image);
+        if label.is_none() && !inputs.samples.contains(&image) {
+            continue;
+        }
+        let pixels = project.config().preprocessing.pixels(&sample.record.source, &sample.image)?;
+        match label {
+            Some(label) => {
+                let class = data.labels.index(label).with_context(|| format!("{label:?} is no class any more"))?;
+                field.labeled.images.push(pixels);
+                field.labeled.labels.push(class);
+            }
+            None => field.unlabeled.push(pixels),
+        }
+        missing.retain(|other| *other != image);
+    }
+    anyhow::ensure!(
+        missing.is_empty(),
+        "{} samples that the round is made of are gone or cannot be read, as {}",
+        missing.len(),
+        missing[0]
+    );
+    Ok(field)
+}
+
+/// Says what was chosen, and why not more.
+pub(super) fn tell(inputs: &Inputs, data: &ProjectData, name: &str, progress: &Progress) {
+    let Inputs { choice, prior, refused_teacher, .. } = inputs;
+    if let Some(reason) = refused_teacher {
+        progress.line(format!("{name}: the teacher is not listened to: {reason}"));
+    }
+    progress.line(format!("{name}: {choice}"));
+    if choice.like_test > 0 {
+        let count = choice.like_test;
+        progress.line(format!(
+            "{name}: {count} samples look like images of the test set: is it of the same scenes as the devices see?"
+        ));
+    }
+    let shares = prior.iter().flatten().zip(data.labels.names());
+    let mut shares: Vec<_> = shares.collect();
+    shares.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    if let (Some((most, often)), Some((least, seldom))) = (shares.first(), shares.last()) {
+        let (most, least) = (100.0 * **most, 100.0 * **least);
+        progress
+            .line(format!("{name}: of all images, {most:.1} % are {often:?} and {least:.1} % {seldom:?}, by estimate"));
+    }
+}

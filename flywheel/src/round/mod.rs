@@ -1,0 +1,254 @@
+//! A whole round: ingest, relabel, train, export, gate, publish.
+//!
+//! Every step can be cut off and repeated. What a round trains on is written down before it starts, so that a round that
+//! goes on after an interruption trains on the same images although more came in since.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `record` | what a round was made of and what came of it, on disk |
+//! | `inputs` | what it trains on |
+//! | `judge` | what its model is judged by |
+//! | `recall` | the way back to an older bundle |
+//! | `rebuild` | the same bundle again, from the record |
+
+mod inputs;
+mod judge;
+mod rebuild;
+mod recall;
+mod record;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::{fs::File, path::Path};
+
+use anyhow::{Context, Result};
+use edge_runtime::sync::{Address, Remote};
+use jiff::Timestamp;
+use models::{Bundle, Digest, Weights, durable};
+use trainer::{config::TrainConfig, data::TrainingData, fit::MODEL_FILE};
+
+pub use rebuild::{Rebuilt, rebuild};
+pub use recall::rollback;
+pub use record::{Inputs, Lineage, RoundRecord, records};
+pub(crate) use record::{inputs, inputs_file};
+
+use self::{
+    judge::{FieldImages, Judged, New, judge},
+    recall::{heed_rollouts, tell_back, went_back},
+};
+use crate::{
+    interrupt,
+    progress::Progress,
+    project::{Project, ProjectData, round_name},
+    steps::{
+        audit::{audit, cohorts},
+        demand,
+        export::{Exported, Place, export, measure},
+        ingest::{self, Ingested},
+        model::DeviceModel,
+        publish::publish,
+        relabel::Labeler,
+        review::reviews,
+        train::train,
+    },
+};
+
+/// The model that devices run.
+struct Current {
+    weights: Weights,
+    bundle: Bundle,
+}
+
+impl Current {
+    /// The network as devices compute it.
+    fn model(&self, project: &Project) -> Result<DeviceModel> {
+        DeviceModel::of(&self.bundle, &self.weights, project.config().train.device)
+    }
+}
+
+/// Runs the next round, or goes on with one that was interrupted.
+///
+/// # Errors
+/// If a file, the remote or training fails; after Ctrl-C, one that says where it stopped. A model that the gate refuses is no
+/// error.
+pub fn run(project: &Project, progress: &Progress) -> Result<RoundRecord> {
+    run_by(&Timestamp::now, project, progress)
+}
+
+/// The same by another clock.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_by(clock: &dyn Fn() -> Timestamp, project: &Project, progress: &Progress) -> Result<RoundRecord> {
+    let config = project.config();
+    durable::create_folders(&project.rounds_folder())?;
+    let _lock = lock(project)?;
+    let round = records(project)?.len() as u32 + 1;
+    let name = round_name(round);
+    let remote = open_remote(project)?;
+    tell_back(&heed_rollouts(project, &remote, clock())?, &name, progress);
+    let data = ProjectData::load(project)?;
+    let mut current = load_current(project, &data)?;
+
+    let spinner = progress.spinner(format!("{name}: taking segments in"));
+    report(&ingest::ingest(project, &remote, clock())?, &name, progress);
+    let samples = ingest::samples(project)?;
+    let cohorts = cohorts(project, &samples, clock())?;
+    let reviews = reviews(project)?;
+
+    spinner.text(format!("{name}: relabeling"));
+    demand::tell_held(project, &remote, &data.labels, &samples)?;
+    let (inputs, field) = inputs::choose(project, round, current.as_ref(), &data, &samples, &reviews, clock())?;
+    drop(spinner);
+    if current.is_some() {
+        inputs::tell(&inputs, &data, &name, progress);
+    }
+
+    interrupt::check()?;
+    let text = toml::to_string_pretty(config)?;
+    durable::write(&record::file(project, round, "toml"), text.as_bytes())?;
+    let training = data.training(project, field);
+    let seed = config.train.seed + u64::from(round) - 1;
+    let train_config = TrainConfig { seed, ..config.train.clone() };
+    let run_folder = project.run_folder(&name);
+    let weights = train(&name, &train_config, &config.network, &training, &run_folder, progress).map_err(|e| {
+        let Some(trainer::Error::OtherRun { difference, .. }) = e.downcast_ref() else { return e };
+        let difference = difference.clone();
+        e.context(format!(
+            "{name} began with other images or settings ({difference}): bring them back, or delete {} to begin it anew",
+            run_folder.display()
+        ))
+    })?;
+
+    // Training takes long: what it began with may have gone back meanwhile.
+    let news = heed_rollouts(project, &remote, clock())?;
+    if !news.is_empty() {
+        tell_back(&news, &name, progress);
+        current = load_current(project, &data)?;
+    }
+    let spinner = progress.spinner(format!("{name}: exporting, checking, judging"));
+    let parent = current.as_ref().map(|current| current.bundle.digest());
+    let (bundle, test_logits, affordable) =
+        bundle(project, &project.bundle_folder(round), round, &weights, &training, (parent, inputs.began))?;
+    let new = New { weights: &weights, bundle: &bundle, test_logits: &test_logits };
+    let window = (clock(), config.gate.audit_days);
+    let audit = audit(&cohorts, &samples, &reviews, &data.labels, &config.preprocessing, window);
+    let trained_on = &training.unlabeled[training.unlabeled.len() - inputs.samples.len()..];
+    let since = records(project)?.last().map(|record| record.inputs.began);
+    let field = FieldImages { audit: &audit, trained_on, since };
+    let judged = judge(project, current.as_ref(), &new, affordable, &data, &field)?;
+    judged.write_page(project, round, &bundle)?;
+    let Judged { verdict, watched, .. } = judged;
+    for told in watched.iter().flat_map(|watched| watched.told(config.calibration.precision)) {
+        progress.line(format!("{name}: {told}"));
+    }
+    // A round that was cut off after it had published goes on here, and its bundle may have gone back by now.
+    let went_back = went_back(project, &remote)?.iter().any(|back| back.to.bundle == bundle.digest());
+    if verdict.passed && !went_back {
+        publish(&bundle, &remote, &config.store.channel, project.signing_key()?.as_ref())?;
+    }
+    drop(spinner);
+
+    let record = RoundRecord {
+        round,
+        finished: clock(),
+        parent,
+        inputs,
+        seed,
+        lineage: Some(Lineage {
+            program: Lineage::this_program(),
+            config: Digest::of(text.as_bytes()),
+            data: training.digest(),
+            weights: Digest::of_file(&run_folder.join(MODEL_FILE))?,
+        }),
+        bundle: bundle.digest(),
+        test_accuracy: bundle.report_card()?.accuracy,
+        watched,
+        published: verdict.passed,
+        withdrawn: went_back.then(clock),
+        verdict,
+    };
+    record::write(project, &record)?;
+    let gone = match (record.published, record.withdrawn) {
+        (true, None) => "published",
+        (true, Some(_)) => "published, and taken back since",
+        (false, _) => "refused",
+    };
+    progress.line(format!(
+        "{name}: test accuracy {:.1} %, {gone} ({})",
+        100.0 * record.test_accuracy,
+        record.verdict.reason
+    ));
+    if !record.published {
+        progress.line(format!("{name}: what it gets wrong is in {}", record::file(project, round, "html").display()));
+    }
+    Ok(record)
+}
+
+/// Exports a round's model. With its logits on the test set, and whether what fewer bits cost can be afforded.
+fn bundle(
+    project: &Project,
+    folder: &Path,
+    round: u32,
+    weights: &Weights,
+    training: &TrainingData,
+    (parent, created): (Option<Digest>, Timestamp),
+) -> Result<(Bundle, Vec<Vec<f32>>, Result<()>)> {
+    let place = Place { sequence: u64::from(round), parent, created };
+    let measured = measure(project, weights, training)?;
+    let affordable = measured.within(project.config().export.max_loss);
+    let Exported { bundle, test_logits, .. } = export(project, weights, training, measured, place, folder, &[])?;
+    Ok((bundle, test_logits, affordable))
+}
+
+/// The remote; a folder is created if it is missing.
+///
+/// # Errors
+/// If it cannot be created or opened; if it is a hub where the workstation is not enrolled.
+pub fn open_remote(project: &Project) -> Result<Remote> {
+    let address = project.remote();
+    if let Address::Folder(folder) = &address {
+        durable::create_folders(folder)?;
+    }
+    Ok(Remote::open(&address, &project.credentials())?)
+}
+
+/// Held while a round runs, so that no second one uses the project.
+pub(crate) fn lock(project: &Project) -> Result<File> {
+    let path = project.rounds_folder().join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    file.try_lock().with_context(|| format!("another round holds {}", path.display()))?;
+    Ok(file)
+}
+
+/// The bundle that devices were given last, with the weights it was made from.
+fn load_current(project: &Project, data: &ProjectData) -> Result<Option<Current>> {
+    let Some(record) = records(project)?.into_iter().rfind(RoundRecord::is_out) else { return Ok(None) };
+    let path = project.run_folder(&round_name(record.round)).join(MODEL_FILE);
+    let weights = Weights::read(&path)?;
+    data.check_fits(project, &weights.spec, &path)?;
+    Ok(Some(Current { weights, bundle: Bundle::open(&project.bundle_folder(record.round))? }))
+}
+
+/// What the model that devices run says of samples; none if there is none.
+///
+/// # Errors
+/// If it cannot be read, or is for other images or classes.
+pub fn current_labeler(project: &Project, data: &ProjectData) -> Result<Option<Labeler>> {
+    let Some(current) = load_current(project, data)? else { return Ok(None) };
+    let calibration = current.bundle.manifest().calibration.clone();
+    Ok(Some(Labeler { model: current.model(project)?, calibration, teacher: None }))
+}
+
+fn report(ingested: &Ingested, name: &str, progress: &Progress) {
+    if ingested.segments > 0 {
+        progress.line(format!("{name}: {} segments with {} samples came in", ingested.segments, ingested.samples));
+    }
+    if ingested.unreceipted > 0 {
+        let count = ingested.unreceipted;
+        progress.line(format!("{name}: {count} segments are left: the hub has no receipt for them yet"));
+    }
+    for refused in &ingested.refused {
+        progress.line(format!("{name}: refused a segment: {refused}"));
+    }
+}

@@ -1,0 +1,83 @@
+//! Makes a round's bundle again, from its record.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use models::{Digest, durable};
+use serde::Serialize;
+use trainer::{config::TrainConfig, fit::MODEL_FILE};
+
+use super::{Lineage, inputs, record, records};
+use crate::{
+    progress::Progress,
+    project::{Project, ProjectData, round_name},
+    steps::{ingest, train::train},
+};
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rebuilt {
+    /// The round.
+    pub round: u32,
+    /// Weights that the record names, and those that were trained now.
+    pub weights: [Digest; 2],
+    /// Bundle that the record names, and the one that was made now.
+    pub bundle: [Digest; 2],
+}
+
+impl Rebuilt {
+    /// Whether both are the same, bit by bit.
+    pub fn is_same(&self) -> bool {
+        self.weights[0] == self.weights[1] && self.bundle[0] == self.bundle[1]
+    }
+}
+
+/// Trains and exports a round anew, into a folder, with the configuration, the images, the labels and the seed that its record names,
+/// and compares. Nothing is published. It goes on where it was interrupted.
+///
+/// # Errors
+/// If the round has no lineage, or something it was made from is gone or has changed: the error names it.
+pub fn rebuild(project: &Project, round: u32, folder: &Path, progress: &Progress) -> Result<Rebuilt> {
+    let all = records(project)?;
+    let record = all.into_iter().find(|record| record.round == round);
+    let record = record.with_context(|| format!("there is no finished round {round}"))?;
+    let lineage = record.lineage.with_context(|| format!("round {round} is from before rounds had a lineage"))?;
+    let path = record::file(project, round, "toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(
+        Digest::of(text.as_bytes()) == lineage.config,
+        "{} is not the configuration that round {round} ran with: expected sha256 {}",
+        path.display(),
+        lineage.config
+    );
+    let project = project.with_config(&text).with_context(|| format!("in {}", path.display()))?;
+    let config = project.config();
+    let data = ProjectData::load(&project)?;
+    let field = inputs::images(&project, &data, &record.inputs, &ingest::samples(&project)?)?;
+    let training = data.training(&project, field);
+    ensure!(
+        training.digest() == lineage.data,
+        "the images or labels are not those of round {round}: expected digest {}, found {}; a file of data.labeled, data.unlabeled \
+         or data.test was added, removed or changed since",
+        lineage.data,
+        training.digest()
+    );
+    if lineage.program != Lineage::this_program() {
+        let (then, now) = (&lineage.program, Lineage::this_program());
+        progress.line(format!("round {round} was made by version {then}, this is {now}: the result may differ"));
+    }
+    durable::create_folders(folder)?;
+    let train_config = TrainConfig { seed: record.seed, ..config.train.clone() };
+    let name = format!("{} again", round_name(round));
+    let run_folder = folder.join("run");
+    let weights = train(&name, &train_config, &config.network, &training, &run_folder, progress)?;
+    let spinner = progress.spinner(format!("{name}: exporting"));
+    let made = (record.parent, record.inputs.began);
+    let (bundle, ..) = super::bundle(&project, &folder.join("bundle"), round, &weights, &training, made)?;
+    drop(spinner);
+    Ok(Rebuilt {
+        round,
+        weights: [lineage.weights, Digest::of_file(&run_folder.join(MODEL_FILE))?],
+        bundle: [record.bundle, bundle.digest()],
+    })
+}

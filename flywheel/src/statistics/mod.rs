@@ -1,0 +1,62 @@
+//! Estimates with intervals: what a number from some images says of all images.
+//!
+//! | module | what it estimates |
+//! |---|---|
+//! | `proportion` | an accuracy, from images that all have labels |
+//! | `matched` | the difference of two models, from the same images |
+//! | `audit` | both, from audit samples, of which only some have labels |
+//! | `two_samples` | whether images may be of the same kind as others |
+//! | `calibration_error` | how far confidence and accuracy are apart, and how far by chance |
+
+mod audit;
+mod calibration_error;
+mod matched;
+mod proportion;
+mod two_samples;
+
+pub use audit::{Outcome, Pair, accuracy, difference};
+pub use calibration_error::{error_by_chance, expected_calibration_error, reliability};
+pub use matched::{matched, needed};
+pub use proportion::wilson;
+use serde::{Deserialize, Serialize};
+pub use two_samples::{Difference, of_classes, of_numbers};
+
+/// Two-sided 95 % quantile of the normal distribution.
+const Z_TWO_SIDED: f64 = 1.959_963_984_540_054;
+/// One-sided 95 % quantile of the normal distribution.
+const Z_ONE_SIDED: f64 = 1.644_853_626_951_472_2;
+
+/// An estimate with the ends of its interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Estimate {
+    /// The estimate.
+    pub value: f64,
+    /// Lower end of its interval.
+    pub at_least: f64,
+    /// Upper end of its interval.
+    pub at_most: f64,
+}
+
+impl Estimate {
+    /// Whether a difference speaks against a model: it is worse by more than the margin, or there is enough to tell that it is not, and
+    /// that is not shown.
+    pub fn speaks_against(&self, margin: f64) -> bool {
+        self.at_most < -margin || (self.can_tell(margin) && self.at_least < -margin)
+    }
+
+    /// Whether the interval is so narrow that a model which is not worse would be shown to be within the margin in 95 of 100 cases: its
+    /// half is at most half of the margin.
+    pub fn can_tell(&self, margin: f64) -> bool {
+        self.at_most - self.at_least <= margin
+    }
+}
+
+/// How many equally weighted images say as much as these: `(sum w)^2 / sum w^2`.
+///
+/// # Reference
+/// Kish, "Survey Sampling" (1965), section 8.2.
+fn effective(weights: impl Iterator<Item = f64>) -> f64 {
+    let (sum, squares) = weights.fold((0.0, 0.0), |(sum, squares), w| (sum + w, squares + w * w));
+    if squares > 0.0 { sum * sum / squares } else { 0.0 }
+}

@@ -1,0 +1,182 @@
+//! Audit samples with what people have said of them, ready to judge models.
+//!
+//! Devices keep audit samples by chance alone. Which of them people have labeled has to be chance too, or they would say something of
+//! the easy ones alone. So each has a place in an order that its digest draws, and of those that came in together, only what was
+//! decided without a gap from the first on counts as labeled. Whoever reviews in that order loses nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use jiff::{SignedDuration, Timestamp};
+use models::{Digest, LabelSet, Pixels, Preprocessing, Reviews, Said, Sample, durable};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::ingest::sorted_entries;
+use crate::project::Project;
+
+/// Audit samples that came in together, as in `audit/N.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cohort {
+    /// When.
+    pub came_in: Timestamp,
+    /// Their images.
+    pub samples: BTreeSet<Digest>,
+}
+
+/// An audit sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditSample {
+    /// Digest of its file.
+    pub image: Digest,
+    /// Its image.
+    pub pixels: Pixels,
+    /// When it came in.
+    pub came_in: Timestamp,
+    /// Whether it judges models: people have labeled some of those that came in with it.
+    pub judges: bool,
+    /// How many images that devices have seen it stands for.
+    pub weight: f64,
+    /// What it shows, and how many images it stands for among those with labels.
+    pub found: Option<(f64, Truth)>,
+}
+
+/// What a person saw in an audit sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// A class.
+    Class(usize),
+    /// None of the classes: whatever a model says of it is wrong.
+    NoClass,
+}
+
+/// Where an image stands in the order in which audit samples are reviewed, the lowest first.
+pub fn place(image: Digest) -> Digest {
+    Digest::of(format!("audit order/{image}").as_bytes())
+}
+
+/// Takes note of the audit samples that are new, and returns all cohorts, the oldest first.
+///
+/// # Errors
+/// If a cohort cannot be read or written.
+pub fn cohorts(project: &Project, samples: &[Sample], now: Timestamp) -> Result<Vec<Cohort>> {
+    let folder = project.audit_folder();
+    durable::create_folders(&folder)?;
+    durable::delete_temporary(&folder)?;
+    let mut cohorts = Vec::new();
+    for path in sorted_entries(&folder)? {
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let cohort: Cohort =
+            serde_json::from_slice(&bytes).with_context(|| format!("{} names no audit samples", path.display()))?;
+        cohorts.push(cohort);
+    }
+    let known: BTreeSet<Digest> = cohorts.iter().flat_map(|cohort: &Cohort| &cohort.samples).copied().collect();
+    let audited = samples.iter().filter(|sample| sample.record.audit_probability().is_some());
+    let new: BTreeSet<Digest> = audited.map(|s| s.record.image).filter(|image| !known.contains(image)).collect();
+    if !new.is_empty() {
+        let cohort = Cohort { came_in: now, samples: new };
+        durable::write_json(&folder.join(format!("{:06}.json", cohorts.len() + 1)), &cohort)?;
+        cohorts.push(cohort);
+    }
+    Ok(cohorts)
+}
+
+/// The audit samples of cohorts that came in within `days` before `now`.
+pub fn audit(
+    cohorts: &[Cohort],
+    samples: &[Sample],
+    reviews: &Reviews,
+    labels: &LabelSet,
+    preprocessing: &Preprocessing,
+    (now, days): (Timestamp, u32),
+) -> Vec<AuditSample> {
+    let images: BTreeMap<Digest, &Sample> = samples.iter().map(|sample| (sample.record.image, sample)).collect();
+    let length = SignedDuration::from_hours(24 * i64::from(days));
+    let recent = cohorts.iter().filter(|cohort| now.duration_since(cohort.came_in) <= length);
+    recent.flat_map(|cohort| of_cohort(cohort, &images, reviews, labels, preprocessing)).collect()
+}
+
+fn of_cohort(
+    cohort: &Cohort,
+    images: &BTreeMap<Digest, &Sample>,
+    reviews: &Reviews,
+    labels: &LabelSet,
+    preprocessing: &Preprocessing,
+) -> Vec<AuditSample> {
+    let decode = |image: &Digest| {
+        let sample = images.get(image)?;
+        let weight = 1.0 / sample.record.audit_probability()?;
+        let pixels = preprocessing.pixels(&sample.record.source, &sample.image).ok()?;
+        Some(AuditSample { image: *image, pixels, came_in: cohort.came_in, judges: false, weight, found: None })
+    };
+    let mut all: Vec<AuditSample> =
+        cohort.samples.iter().collect::<Vec<_>>().into_par_iter().filter_map(decode).collect();
+    all.sort_by_key(|sample| place(sample.image));
+    let decided = all.iter().take_while(|sample| reviews.of(sample.image).is_some()).count();
+    let truth = |sample: &AuditSample| match reviews.of(sample.image)? {
+        Said::Label(label) => Some(labels.index(label).map_or(Truth::NoClass, Truth::Class)),
+        Said::Reject => Some(Truth::NoClass),
+        Said::Unsure | Said::Undo => None,
+    };
+    let found: Vec<Option<Truth>> = all[..decided].iter().map(truth).collect();
+    let weight_of_all: f64 = all.iter().map(|sample| sample.weight).sum();
+    let weight_of_found: f64 = all.iter().zip(&found).filter(|(_, f)| f.is_some()).map(|(s, _)| s.weight).sum();
+    if weight_of_found == 0.0 {
+        return all;
+    }
+    all.iter_mut().for_each(|sample| sample.judges = true);
+    for (sample, truth) in all.iter_mut().zip(found) {
+        sample.found = truth.map(|truth| (sample.weight * weight_of_all / weight_of_found, truth));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use models::{Reason, Review};
+
+    use super::*;
+    use crate::steps::testing;
+
+    #[test]
+    fn what_came_in_together_stays_together_and_counts_as_labeled_up_to_the_first_gap() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let project = testing::project(folder.path())?;
+        let labels = LabelSet::new(["cat", "dog"])?;
+        let picture = |shade: u8| Pixels { height: 8, width: 8, channels: 1, data: vec![shade; 64] }.to_png();
+        let sample = |shade: u8, reason| Ok::<_, models::Error>(testing::sample("cam-1", &picture(shade)?, reason));
+        let audit_reason = Reason::Audit { probability: 0.25 };
+        let mut samples = (0..8).map(|shade| sample(shade, audit_reason)).collect::<Result<Vec<_>, _>>()?;
+        samples.push(sample(100, Reason::Confident { threshold: 0.9 })?);
+        let first = cohorts(&project, &samples, Timestamp::UNIX_EPOCH)?;
+        assert_eq!(first.iter().map(|cohort| cohort.samples.len()).collect::<Vec<_>>(), [8]);
+        let later = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24);
+        samples.push(sample(200, audit_reason)?);
+        let both = cohorts(&project, &samples, later)?;
+        assert_eq!(both.iter().map(|cohort| cohort.samples.len()).collect::<Vec<_>>(), [8, 1]);
+        assert_eq!(cohorts(&project, &samples, later)?, both, "nothing new came in");
+
+        let mut order: Vec<Digest> = first[0].samples.iter().copied().collect();
+        order.sort_by_key(|image| place(*image));
+        let review = |image: Digest, said| Review { at: later, image, by: "ann".into(), said };
+        let cat = || Said::Label("cat".into());
+        // The first, the second and the fourth are cats, the third cannot be told; somebody has labeled the seventh before its turn.
+        let said = [(0, cat()), (1, Said::Reject), (2, Said::Unsure), (3, cat()), (6, cat())];
+        let reviews = Reviews::new(said.map(|(i, said)| review(order[i], said)));
+        let of = |days: u32| {
+            let preprocessing = &project.config().preprocessing;
+            audit(&both, &samples, &reviews, &labels, preprocessing, (later, days))
+        };
+        let all = of(1);
+        let judges = all.iter().filter(|sample| sample.judges).count();
+        assert_eq!((all.len(), judges), (9, 8), "of the second cohort nothing is labeled");
+        let found: Vec<_> =
+            order.iter().filter_map(|image| all.iter().find(|sample| sample.image == *image)?.found).collect();
+        // Three stand for what all eight do: 32 images.
+        let weight = 32.0 / 3.0;
+        assert_eq!(found, [(weight, Truth::Class(0)), (weight, Truth::NoClass), (weight, Truth::Class(0))]);
+        assert_eq!(of(0).len(), 1, "the others are older than the days that count");
+        Ok(())
+    }
+}

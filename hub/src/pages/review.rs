@@ -1,0 +1,102 @@
+use maud::{Markup, html};
+use models::{Board, Said, board::Waiting};
+
+use super::{
+    frame::{image, percent},
+    history::word,
+};
+
+/// Classes at hand on each image.
+const GUESSES: usize = 3;
+
+/// The grid: the first of those that look alike stands for all of them. What is said is kept in the browser until it is saved.
+pub(super) fn main(board: &Board) -> Markup {
+    let names = board.labels.names();
+    let firsts: Vec<&Waiting> = board.queue.iter().filter(|waiting| waiting.like == waiting.image).collect();
+    let alike = |first: &Waiting| board.queue.iter().filter(|waiting| waiting.like == first.image).count();
+    html! {
+        @if firsts.is_empty() {
+            p { "No device has sent anything yet." }
+        } @else {
+            noscript { p.bad { "This page needs its script. `flywheel samples export` writes the same as a table." } }
+            div.bar {
+                p id="progress" role="status" aria-live="polite" { (firsts.len()) " images wait." }
+                label for="by" { "Your name" }
+                input id="by" autocomplete="name" size="12" value="me";
+                button id="save" type="button" { "Save labels" }
+                button id="help" type="button" aria-expanded="false" aria-controls="keys" { "Keys" }
+            }
+            dl.keys id="keys" hidden {
+                @for (key, what) in [
+                    ("arrows", "go to another image"),
+                    ("Enter", "what the model says is right"),
+                    ("a digit", "it is the class with this key"),
+                    ("c", "choose the class from a list"),
+                    ("x", "it is of no class: learn nothing from it"),
+                    ("u", "cannot be told"),
+                    ("z", "take the last decision back"),
+                    ("n", "go to the next image without a decision"),
+                ] { div { dt { kbd { (key) } } dd { (what) } } }
+            }
+            ol.classes aria-label="Classes and their keys" {
+                @for (key, name) in keys(names).iter().zip(names) {
+                    li { @if let Some(key) = key { kbd { (key) } " " } (name) }
+                }
+            }
+            p.note {
+                "Images kept by chance come first, in an order that chance has drawn: decide them one after another, without gaps, and stop where "
+                "you like. Only so they say how good the model is on everything that devices see."
+            }
+            ul.grid id="grid" role="listbox" aria-label="Images to review" data-labels=(json(&names)) data-keys=(json(&keys(names))) {
+                @for first in firsts { (tile(board, first, alike(first))) }
+            }
+            dialog id="choose" aria-label="Choose a class" {
+                form method="dialog" {
+                    label for="class" { "Class" }
+                    input id="class" list="names" autocomplete="off";
+                    datalist id="names" { @for name in names { option value=(name) {} } }
+                    button value="ok" { "Choose" }
+                    button value="" { "Cancel" }
+                }
+            }
+        }
+    }
+}
+
+/// The key of each class: the digit of its place; where all are called by a digit, as digits are, that one.
+fn keys(names: &[String]) -> Vec<Option<char>> {
+    let digit = |name: &String| name.parse::<u8>().ok().filter(|digit| *digit < 10 && name.len() == 1);
+    if let Some(digits) = names.iter().map(digit).collect::<Option<Vec<u8>>>() {
+        return digits.into_iter().map(|digit| char::from_digit(digit.into(), 10)).collect();
+    }
+    (0..names.len()).map(|class| "1234567890".chars().nth(class)).collect()
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn tile(board: &Board, first: &Waiting, alike: usize) -> Markup {
+    let name = |class: usize| board.labels.name(class);
+    let guess = first.guesses.first().map_or("nothing", |(class, _)| name(*class));
+    let said = first.history.last().map(|review| &review.said).filter(|said| **said != Said::Undo);
+    let images: Vec<String> = board
+        .queue
+        .iter()
+        .filter(|waiting| waiting.like == first.image)
+        .map(|waiting| waiting.image.to_string())
+        .collect();
+    html! {
+        li role="option" tabindex="-1" aria-selected="false" data-images=(images.join(" ")) data-guess=(guess)
+            data-said=[said.map(word)] aria-label={ (first.why) ": " (guess) } {
+            (image(first.image, &format!("image that the model takes for {guess}")))
+            span.said aria-hidden="true" {}
+            ul.guesses {
+                @for (class, probability) in first.guesses.iter().take(GUESSES) {
+                    li { button type="button" tabindex="-1" data-label=(name(*class)) { (name(*class)) " " span.quiet { (percent(*probability)) } } }
+                }
+            }
+            span.quiet { (first.why) " · " (first.device) @if alike > 1 { " · " b { "×" (alike) } } }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the pages show: made by the workstation, shown by it or by a hub.
+//!
+//! Pictures are files beside it, named by what they show: `images/DIGEST.png`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, LabelSet, Review, sync::DeviceStatus};
+
+/// Everything that the pages show.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Board {
+    /// When it was made.
+    pub made: Timestamp,
+    /// The classes.
+    pub labels: LabelSet,
+    /// All rounds, the oldest first.
+    pub rounds: Vec<RoundLine>,
+    /// What devices said last of themselves.
+    pub devices: Vec<DeviceStatus>,
+    /// The test set by what the current model makes of it; a row for each class, in which each class has a cell.
+    pub confusion: Vec<Vec<Cell>>,
+    /// Images that the current model gets wrong, the worst first.
+    pub worst: Vec<Mistake>,
+    /// Samples that wait for a person, and those that had their turn, in the order in which a label is worth most.
+    pub queue: Vec<Waiting>,
+}
+
+impl Board {
+    /// The round whose bundle devices run, if there is one.
+    pub fn serving(&self) -> Option<&RoundLine> {
+        self.rounds.iter().rfind(|round| round.published && round.withdrawn.is_none())
+    }
+}
+
+/// A round in a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoundLine {
+    /// Its number.
+    pub round: u32,
+    /// When it was done.
+    pub finished: Timestamp,
+    /// The bundle it made.
+    pub bundle: Digest,
+    /// Whether its bundle went out.
+    pub published: bool,
+    /// When it was taken back, if it was.
+    pub withdrawn: Option<Timestamp>,
+    /// What the gate said.
+    pub reason: String,
+    /// Accuracy on the test set with its 95 % interval.
+    pub test: Interval,
+    /// Accuracy in the field with its 95 % interval, if people have labeled audit samples.
+    pub field: Option<Interval>,
+    /// What was worth telling besides.
+    pub told: Vec<String>,
+}
+
+/// A fraction with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interval {
+    /// The fraction.
+    pub value: f64,
+    /// Lower end.
+    pub at_least: f64,
+    /// Upper end.
+    pub at_most: f64,
+}
+
+/// Test images of a class that the current model gives a class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cell {
+    /// How many.
+    pub count: usize,
+    /// Pictures of some of them: all, unless the class is right.
+    pub pictures: Vec<Digest>,
+}
+
+/// An image that the current model gets wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mistake {
+    /// Its picture.
+    pub picture: Digest,
+    /// What it shows; none for no class.
+    pub truth: Option<usize>,
+    /// What the model takes it for.
+    pub taken_for: usize,
+    /// How sure it is.
+    pub confidence: f64,
+}
+
+/// A sample that waits for a person, or had its turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waiting {
+    /// The sample's image, and its picture.
+    pub image: Digest,
+    /// Why a label is worth something, as a word.
+    pub why: String,
+    /// The first in the queue of those that look alike: what is said of one holds for all.
+    pub like: Digest,
+    /// The device that sent it.
+    pub device: String,
+    /// When it was seen.
+    pub captured: Timestamp,
+    /// Classes by what the current model says, the most probable first, with their probabilities.
+    pub guesses: Vec<(usize, f64)>,
+    /// All that was said of it, the oldest first.
+    pub history: Vec<Review>,
+}
