@@ -48,7 +48,7 @@ use crate::{
     takeover,
 };
 
-fn python(arguments: &[&str]) -> Result<Output, Box<dyn std::error::Error>> {
+pub(crate) fn python(arguments: &[&str]) -> Result<Output, Box<dyn std::error::Error>> {
     Ok(python_in(Path::new("."))?.args(arguments).output()?)
 }
 

@@ -3,6 +3,7 @@
 mod c_interface;
 mod camera;
 mod emulated;
+mod exchange;
 mod fourier;
 mod hub;
 mod interop;

@@ -16,6 +16,8 @@ use models::{
 
 use crate::TestResult;
 
+/// What somebody could call a device, or say.
+const HOSTILE: &str = "\"><script>alert(1)</script>";
 /// Images to review, of which the seventh looks like the sixth.
 const WAITING: u8 = 9;
 
@@ -35,16 +37,16 @@ fn board() -> Result<Board, models::Error> {
         bundle: Digest::of(&[round as u8]),
         published,
         withdrawn: None,
-        reason: "<script>alert(1)</script> within the margin".into(),
+        reason: HOSTILE.into(),
         test: Interval { value: 0.9, at_least: 0.85, at_most: 0.94 },
         field: (round > 1).then_some(Interval { value: 0.8, at_least: 0.7, at_most: 0.9 }),
-        told: vec!["devices see something else".into()],
+        told: vec![HOSTILE.into()],
     };
     let waiting = |shade: u8| Waiting {
         image: digest(shade),
-        why: "audit".into(),
+        why: HOSTILE.into(),
         like: digest(if shade == 6 { 5 } else { shade }),
-        device: "cam-1".into(),
+        device: HOSTILE.into(),
         captured: Timestamp::UNIX_EPOCH,
         guesses: vec![(0, 0.7), (2, 0.2), (1, 0.1)],
         history: Vec::new(),
@@ -56,7 +58,7 @@ fn board() -> Result<Board, models::Error> {
         history: vec![Review {
             at: Timestamp::UNIX_EPOCH,
             image: digest(WAITING),
-            by: "bob".into(),
+            by: HOSTILE.into(),
             said: Said::Label("b".into()),
         }],
         ..waiting(WAITING)
@@ -66,7 +68,7 @@ fn board() -> Result<Board, models::Error> {
         labels: LabelSet::new(["a", "b", "c"])?,
         rounds: vec![round(1, true), round(2, false)],
         devices: vec![DeviceStatus {
-            device: "cam-1".into(),
+            device: HOSTILE.into(),
             channel: "stable".into(),
             bundle: Digest::of(&[1]),
             sequence: 1,
@@ -82,6 +84,7 @@ fn board() -> Result<Board, models::Error> {
             vec![cell(0..0), cell(0..0), cell(9..10)],
         ],
         worst: vec![Mistake { picture: digest(4), truth: Some(0), taken_for: 1, confidence: 0.9 }],
+        waiting: 9,
         queue,
     })
 }

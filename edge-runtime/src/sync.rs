@@ -185,13 +185,13 @@ pub fn report(remote: &Remote, status: &DeviceStatus) -> Result<()> {
     remote.put(&name, json)
 }
 
-/// What every device said last of itself, in the order of their names.
+/// What every device said last of itself, in the order of their names. What this version does not understand is passed over.
 ///
 /// # Errors
-/// [`crate::Error::Remote`]; [`crate::Error::Models`] for a status that is none.
+/// [`crate::Error::Remote`].
 pub fn statuses(remote: &Remote) -> Result<Vec<DeviceStatus>> {
     let found = remote.list(sync::DEVICES)?.into_iter().map(|name| message(remote, &name));
-    found.filter_map(Result::transpose).collect()
+    found.filter(|status| !matches!(status, Err(Error::Models(_)))).filter_map(Result::transpose).collect()
 }
 
 /// What a device said last of itself, if it has said anything.

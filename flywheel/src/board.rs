@@ -6,7 +6,7 @@ use anyhow::Result;
 use edge_runtime::sync::statuses;
 use jiff::Timestamp;
 use models::{
-    Board, Digest, PerceptualHash, Pixels,
+    Board, Digest, PerceptualHash, Pixels, Reviews,
     board::{Cell, Interval, Mistake, RoundLine, Waiting},
     calibration::argmax,
     collection::NearDuplicates,
@@ -15,7 +15,7 @@ use models::{
 use rayon::prelude::*;
 
 use crate::{
-    exchange::{Queued, queue},
+    exchange::{Queued, Why, queue},
     project::{Project, ProjectData},
     round::{self, RoundRecord, records},
     statistics::Estimate,
@@ -36,7 +36,7 @@ const RIGHT: usize = 12;
 /// Pictures as PNG files, by what they are of.
 pub type Pictures = BTreeMap<Digest, Vec<u8>>;
 
-/// The board with its pictures; `limit` samples at most wait for a person.
+/// The board with its pictures; of the samples that wait for a person, the first `limit`.
 ///
 /// # Errors
 /// If something of the project cannot be read, or the remote fails.
@@ -51,11 +51,12 @@ pub fn board(project: &Project, limit: usize, now: Timestamp) -> Result<(Board, 
         devices: statuses(&round::open_remote(project)?)?,
         confusion: Vec::new(),
         worst: Vec::new(),
+        waiting: 0,
         queue: Vec::new(),
     };
     if let Some(labeler) = round::current_labeler(project, &data)? {
         mistakes(&mut board, &data, &labeler, &mut pictures)?;
-        board.queue = waiting(project, &labeler, limit, now, &mut pictures)?;
+        (board.queue, board.waiting) = waiting(project, &labeler, limit, now, &mut pictures)?;
     }
     Ok((board, pictures))
 }
@@ -123,14 +124,18 @@ fn waiting(
     limit: usize,
     now: Timestamp,
     pictures: &mut Pictures,
-) -> Result<Vec<Waiting>> {
+) -> Result<(Vec<Waiting>, usize)> {
     let samples = ingest::samples(project)?;
     let cohorts = cohorts(project, &samples, now)?;
     let reviews = reviews(project)?;
     let (relabeled, _) = relabel(labeler, &project.config().preprocessing, samples)?;
     let mut queue = queue(&relabeled, &cohorts, &reviews);
-    queue.truncate(limit);
-    let likes = likes(&queue, project.config().collection.near_duplicates);
+    let undecided =
+        queue.iter().take_while(|queued| reviews.of(queued.relabeled.sample.record.image).is_none()).count();
+    if undecided > limit {
+        queue.drain(limit..undecided);
+    }
+    let likes = likes(&queue, &reviews, project.config().collection.near_duplicates);
     let thumbnails = queue.par_iter().map(|queued| {
         let sample = &queued.relabeled.sample;
         Ok((sample.record.image, preprocess::thumbnail(&sample.record.source, &sample.image, SIDE)?))
@@ -150,16 +155,22 @@ fn waiting(
             history: reviews.history(record.image).to_vec(),
         }
     });
-    Ok(waiting.collect())
+    Ok((waiting.collect(), undecided))
 }
 
-/// For each image the first of those that look like it: one decision covers them.
-fn likes(queue: &[Queued<'_>], near: NearDuplicates) -> Vec<Digest> {
+/// For each image the first of those that look like it: one decision covers them. Audit samples stand for themselves, and so does what
+/// somebody has decided.
+fn likes(queue: &[Queued<'_>], reviews: &Reviews, near: NearDuplicates) -> Vec<Digest> {
     let mut firsts: Vec<(PerceptualHash, Digest)> = Vec::new();
     let mut likes = Vec::with_capacity(queue.len());
     for queued in queue {
-        let (look, image) = (PerceptualHash::of(&queued.relabeled.pixels), queued.relabeled.sample.record.image);
-        let known = firsts.iter().find(|(other, _)| near.window > 0 && other.distance(look) <= near.bits);
+        let image = queued.relabeled.sample.record.image;
+        if near.window == 0 || queued.why == Why::Audit || reviews.of(image).is_some() {
+            likes.push(image);
+            continue;
+        }
+        let look = PerceptualHash::of(&queued.relabeled.pixels);
+        let known = firsts.iter().find(|(other, _)| other.distance(look) <= near.bits);
         likes.push(known.map_or(image, |(_, first)| *first));
         if known.is_none() {
             firsts.push((look, image));

@@ -42,9 +42,9 @@ impl Schedule {
     }
 }
 
-/// How many samples are new since a round, of so many that are there.
+/// How many samples are new since a round, of so many that are there. Where some were forgotten since, some may be.
 fn new_samples(last: &RoundRecord, samples: usize) -> usize {
-    samples.saturating_sub(last.inputs.choice.total())
+    samples.checked_sub(last.inputs.choice.total()).unwrap_or(1)
 }
 
 /// Runs rounds until Ctrl-C, and gives each record to `done`. What fails, as when the remote is away, is said and tried again at the next
@@ -86,7 +86,8 @@ pub fn run(
 fn pass(project: &Project, schedule: &Schedule, progress: &Progress) -> Result<Option<RoundRecord>> {
     let all = records(project)?;
     let last = all.last();
-    if last.is_some() {
+    let is_begun = round::inputs(project, all.len() as u32 + 1)?.is_some();
+    if last.is_some() && !is_begun {
         let samples = take_in(project)?;
         let now = Timestamp::now();
         if !schedule.is_due(last, samples, now) {
@@ -132,7 +133,7 @@ mod tests {
         assert!(schedule.is_due(None, 0, after(0)), "the first needs no samples");
         // The last one has looked at 100.
         for (samples, hours, due) in
-            [(199, 1, false), (200, 1, true), (101, 25, true), (100, 25, false), (60, 25, false)]
+            [(199, 1, false), (200, 1, true), (101, 25, true), (100, 25, false), (60, 25, true), (60, 1, false)]
         {
             assert_eq!(schedule.is_due(Some(&last), samples, after(hours)), due, "{samples} samples, {hours} hours");
         }

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, LabelSet, Review, sync::DeviceStatus};
+use crate::{Digest, LabelSet, Review, Said, sync::DeviceStatus};
 
 /// Everything that the pages show.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,9 @@ pub struct Board {
     pub confusion: Vec<Vec<Cell>>,
     /// Images that the current model gets wrong, the worst first.
     pub worst: Vec<Mistake>,
-    /// Samples that wait for a person, and those that had their turn, in the order in which a label is worth most.
+    /// How many samples wait for a person.
+    pub waiting: usize,
+    /// The first samples that wait for a person, and those that had their turn, in the order in which a label is worth most.
     pub queue: Vec<Waiting>,
 }
 
@@ -31,6 +33,13 @@ impl Board {
     /// The round whose bundle devices run, if there is one.
     pub fn serving(&self) -> Option<&RoundLine> {
         self.rounds.iter().rfind(|round| round.published && round.withdrawn.is_none())
+    }
+}
+
+impl Waiting {
+    /// What holds of it, by the last word.
+    pub fn holds(&self) -> Option<&Said> {
+        self.history.last().map(|review| &review.said).filter(|said| **said != Said::Undo)
     }
 }
 

@@ -130,6 +130,9 @@ pub fn each(path: &Path, bytes: impl Read, mut take: impl FnMut(Sample) -> Resul
         if record.reasons.is_empty() {
             return Err(malformed("at least one reason for keeping it", "none"));
         }
+        if let Some(probability) = record.audit_probability().filter(|p| !(*p > 0.0 && *p <= 1.0)) {
+            return Err(malformed("an audit probability above 0 and up to 1", &probability.to_string()));
+        }
         take(Sample { record, image })?;
     }
     match pending {

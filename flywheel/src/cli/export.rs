@@ -150,7 +150,7 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
 fn write_bundle(args: &ExportArgs, project: &Project, weights: &Weights, data: &ProjectData) -> Result<()> {
     let data = data.training(project, Field::default());
     let place = Place { sequence: args.sequence, parent: None, created: Timestamp::now() };
-    let measured = measure(project, weights, &data)?;
+    let measured = measure(project, weights, &data, &data.labeled.images)?;
     measured.within(project.config().export.max_loss)?;
     let exported = export(project, weights, &data, measured, place, &args.out, &args.check)?;
     let Exported { bundle, rounding, checks, .. } = exported;
@@ -208,7 +208,7 @@ fn show(rounding: Option<&Rounding>, checks: &[Checked]) -> Result<()> {
 
 fn write_onnx(args: &ExportArgs, onnx: &Path, project: &Project, weights: &Weights, data: &ProjectData) -> Result<()> {
     let training = data.training(project, Field::default());
-    let measured = measure(project, weights, &training)?;
+    let measured = measure(project, weights, &training, &training.labeled.images)?;
     measured.within(project.config().export.max_loss)?;
     let Measured { calibration, golden, ranges, rounding, .. } = measured;
     let has = |output| args.outputs.contains(&output);

@@ -27,6 +27,7 @@ docs/configuration.md lists all of them.
 
 Examples:
   flywheel init images
+  flywheel init images --remote https://hub.local:8443
   flywheel init images --unlabeled /data/camera --size 48 --config camera.toml")]
 pub(super) struct InitArgs {
     /// Folder of labeled images, one sub-folder a class
@@ -38,6 +39,9 @@ pub(super) struct InitArgs {
     /// Side of the network's square input in pixels
     #[arg(long, default_value_t = 32)]
     size: u32,
+    /// Folder shared with the devices, or the address of a hub
+    #[arg(long, value_name = "FOLDER|URL", default_value = "remote")]
+    remote: String,
     /// Configuration to write; it must not exist yet
     #[arg(long, value_name = "FILE", default_value = "flywheel.toml")]
     config: PathBuf,
@@ -71,6 +75,7 @@ pub(super) fn run(args: InitArgs) -> Result<()> {
         .replace("{labeled}", &setting("labeled", Some(args.folder.clone()))?)
         .replace("{unlabeled}", &setting("unlabeled", unlabeled)?)
         .replace("{test}", &setting("test", exists(TEST))?)
+        .replace("{remote}", &toml::Value::String(args.remote).to_string())
         .replace("{size}", &args.size.to_string())
         .replace("{labels}", &labels.names().join(", "));
     ProjectConfig::parse(&text).context("the configuration to be written is not valid")?;

@@ -61,7 +61,7 @@ pub(super) fn run(args: PagesArgs) -> Result<()> {
         Page::ALL.iter().try_for_each(|page| durable::write(&folder.join(page.file()), page.html(&board).as_bytes()))
     })?;
     let page = args.out.join(Page::Overview.file());
-    let to_review = board.queue.iter().filter(|waiting| waiting.history.is_empty()).count();
+    let to_review = board.waiting;
     if args.project.json {
         return print_json(&Written { page, rounds: board.rounds.len(), to_review });
     }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use jiff::SignedDuration;
 
@@ -42,8 +42,8 @@ pub(super) struct LoopArgs {
 pub(super) fn run(args: LoopArgs) -> Result<()> {
     let project = Project::open(&args.project.config)?;
     let every = if args.every == "never" { None } else { Some(time("--every", &args.every)?) };
-    let poll =
-        Duration::try_from(time("--poll", &args.poll)?).context("--poll: expected a time that is not negative")?;
+    let poll = Duration::try_from(time("--poll", &args.poll)?)?;
+    ensure!(poll >= Duration::from_secs(1), "--poll {}: expected a second or more", args.poll);
     let schedule = Schedule { samples: args.samples, every, poll, rounds: args.rounds };
     schedule::run(&project, &schedule, &Progress::default(), |record| {
         if args.project.json { print(&serde_json::to_string(record)?) } else { Ok(()) }
@@ -51,10 +51,13 @@ pub(super) fn run(args: LoopArgs) -> Result<()> {
 }
 
 fn time(flag: &str, text: &str) -> Result<SignedDuration> {
+    let expected = || format!("{flag} {text}: expected a time, as 30m, 12h or 7d");
     // A day is 24 hours here, whatever the clocks do.
-    let hours = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()).map(|days| 24 * days);
-    if let Some(hours) = hours {
-        return Ok(SignedDuration::from_hours(hours));
-    }
-    text.parse().with_context(|| format!("{flag} {text}: expected a time, as 30m, 12h or 7d"))
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u16>().ok());
+    let time = match days {
+        Some(days) => SignedDuration::from_hours(24 * i64::from(days)),
+        None => text.parse().with_context(expected)?,
+    };
+    ensure!(!time.is_negative(), expected());
+    Ok(time)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{ProjectArgs, print, print_json};
 use crate::{
-    exchange::{self, TABLE},
+    exchange,
     project::{Project, ProjectData},
     round,
     steps::{audit::cohorts, ingest, relabel::relabel, review},
@@ -16,23 +16,24 @@ use crate::{
 /// What the devices sent, for people to label
 #[derive(Debug, Subcommand)]
 pub(super) enum SamplesCommand {
-    /// Write the samples to a folder of images with a table, those first of which a label is worth most
+    /// Write the samples to a folder of images with a table, or a tar, those first of which a label is worth most
     #[command(after_help = "\
-Takes in first what the devices have sent. The table samples.csv has a row for each sample, with what the current model says of it and \
+Takes in first what the devices have sent. The table metadata.csv, whose name HuggingFace's imagefolder knows, has a row for each sample, with what the current model says of it and \
 an empty column `label` to fill in: a class, !reject for an image of none of them, !unsure, or !undo. Audit samples come first, in an \
 order drawn by chance: label them in that order, without gaps, as many as you like. Only so they say something of all images.
 
 Examples:
   flywheel samples export to-label --limit 200
-  flywheel samples import to-label/samples.csv --by ann")]
+  flywheel samples import to-label/metadata.csv --by ann
+  flywheel samples export all.tar                          # for WebDataset")]
     Export(ExportArgs),
-    /// Take in what people have said in a table with the columns image and label
+    /// Take in what people have said: a table with the columns image and label, or a tar
     #[command(after_help = "\
 The next round trains on the samples that have labels now, and judges its model by the audit samples that have. Nothing that a model says \
 overwrites a label.
 
 Examples:
-  flywheel samples import to-label/samples.csv --by ann")]
+  flywheel samples import to-label/metadata.csv --by ann")]
     Import(ImportArgs),
 }
 
@@ -41,9 +42,9 @@ Examples:
 pub(super) struct ExportArgs {
     #[command(flatten)]
     project: ProjectArgs,
-    /// Folder to write; it must not be there yet
+    /// Folder to write, or a tar as WebDataset has them, NAME.tar; it must not be there yet
     #[arg(value_name = "FOLDER")]
-    folder: PathBuf,
+    out: PathBuf,
     /// Samples, at most
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -54,9 +55,9 @@ pub(super) struct ExportArgs {
 pub(super) struct ImportArgs {
     #[command(flatten)]
     project: ProjectArgs,
-    /// The table
+    /// The table, or the tar
     #[arg(value_name = "FILE")]
-    table: PathBuf,
+    file: PathBuf,
     /// Who has labeled
     #[arg(long, value_name = "NAME")]
     by: String,
@@ -72,7 +73,7 @@ pub(super) fn run(command: SamplesCommand) -> Result<()> {
 /// What was written, as JSON says it.
 #[derive(Debug, Serialize)]
 struct Exported {
-    folder: PathBuf,
+    out: PathBuf,
     samples: usize,
     of: usize,
 }
@@ -92,18 +93,18 @@ fn export(args: ExportArgs) -> Result<()> {
     let mut queue = exchange::queue(&relabeled, &cohorts, &reviews);
     let of = queue.len();
     queue.truncate(args.limit.unwrap_or(of));
-    exchange::export(&args.folder, &queue, &data.labels, &reviews)?;
+    exchange::export(&args.out, &queue, &data.labels, &reviews)?;
     if args.project.json {
-        return print_json(&Exported { folder: args.folder, samples: queue.len(), of });
+        return print_json(&Exported { out: args.out, samples: queue.len(), of });
     }
-    print(&format!("{} of {of} samples are in {}", queue.len(), args.folder.join(TABLE).display()))
+    print(&format!("{} of {of} samples are in {}", queue.len(), args.out.display()))
 }
 
 fn import(args: ImportArgs) -> Result<()> {
     let project = Project::open(&args.project.config)?;
     let labels = ProjectData::load(&project)?.labels;
     let reviews = review::reviews(&project)?;
-    let (said, imported) = exchange::import(&args.table, &labels, &reviews, &args.by, Timestamp::now())?;
+    let (said, imported) = exchange::import(&args.file, &labels, &reviews, &args.by, Timestamp::now())?;
     review::add(&project, &labels, &said)?;
     if args.project.json {
         return print_json(&imported);

@@ -45,6 +45,9 @@ pub(super) struct SimulateArgs {
     /// Audit samples that somebody labels in a round
     #[arg(long, default_value_t = 60)]
     reviews: usize,
+    /// Other samples that somebody labels in a round: those that models contradict or are unsure of
+    #[arg(long, default_value_t = 20)]
+    labels: usize,
     /// Align guessed labels with the labels' shares of classes instead of estimated ones, to compare
     #[arg(long)]
     shares_of_labels: bool,
@@ -79,6 +82,7 @@ pub(super) fn run(args: SimulateArgs) -> Result<()> {
         steps: args.steps,
         images: args.seen,
         reviews: args.reviews,
+        labels: args.labels,
         estimate_shares: !args.shares_of_labels,
     };
     let simulation = simulate::run(&options, &source, &Progress::default())?;

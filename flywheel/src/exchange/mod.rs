@@ -3,10 +3,50 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `queue` | the samples in the order in which a label is worth most |
-//! | `table` | a folder of images with a table of what is known of each |
+//! | `metadata` | what is known of a sample, and what of what comes back is new |
+//! | `said` | what people say, in words |
+//! | `table` | a folder of images with a table |
+//! | `webdataset` | a tar of images with their descriptions |
 
+mod metadata;
 mod queue;
+mod said;
 mod table;
+mod webdataset;
 
+use std::path::Path;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use models::{LabelSet, Review, Reviews};
+
+pub use metadata::Imported;
 pub use queue::{Queued, Why, queue};
-pub use table::{Imported, TABLE, export, import};
+
+/// Writes samples to a tar, if the path says so, or else to a folder.
+///
+/// # Errors
+/// If it is there already, or cannot be written.
+pub fn export(path: &Path, queue: &[Queued<'_>], labels: &LabelSet, reviews: &Reviews) -> Result<()> {
+    let export = if is_tar(path) { webdataset::export } else { table::export };
+    export(path, queue, labels, reviews)
+}
+
+/// Reads what people have said, from a tar or a table. What holds already is not said again.
+///
+/// # Errors
+/// If it cannot be read, or names no image or no class; the error says where.
+pub fn import(
+    path: &Path,
+    labels: &LabelSet,
+    reviews: &Reviews,
+    by: &str,
+    at: Timestamp,
+) -> Result<(Vec<Review>, Imported)> {
+    let import = if is_tar(path) { webdataset::import } else { table::import };
+    import(path, labels, reviews, by, at)
+}
+
+fn is_tar(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "tar")
+}

@@ -1,84 +1,87 @@
-//! A folder of images with a table of what is known of each, as CSV: `samples.csv` and `images/DIGEST.png`.
+//! A folder of images with a table of what is known of each: `metadata.csv` and `images/DIGEST.png`, the names that HuggingFace's
+//! `imagefolder` looks for.
 //!
-//! The columns: `image`, the digest that names it; `file`; `why` a label is worth something; `device`, `source`, `captured`; `device_label`
-//! and `device_confidence`, what the device said; `predicted` and `confidence`, what the current model says, and `prob_CLASS` for each
-//! class; `label`, what people have said, to be filled in. In that column stands a class, or one of `!reject`, `!unsure` and `!undo`.
+//! The columns: `image`, the digest that names it; `file_name`; `why` a label is worth something; `label`, what people have said, to be filled
+//! in; `held`, the same, to stay as it is; `device`, `source`, `captured`; `device_label` and `device_confidence`, what the device said; `predicted` and `confidence`, what the
+//! current model says, and `prob_CLASS` for each class.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
-use models::{Digest, LabelSet, Review, Reviews, Said, durable};
-use serde::Serialize;
+use models::{LabelSet, Review, Reviews, durable};
 
-use super::queue::Queued;
+use super::{
+    metadata::{Imported, Metadata, Row, new_reviews},
+    queue::Queued,
+    said,
+};
 
 /// Name of the table.
-pub const TABLE: &str = "samples.csv";
+const TABLE: &str = "metadata.csv";
 const IMAGES: &str = "images";
-const REJECT: &str = "!reject";
-const UNSURE: &str = "!unsure";
-const UNDO: &str = "!undo";
+const COLUMNS: [&str; 12] = [
+    "image",
+    "file_name",
+    "why",
+    "label",
+    "held",
+    "device",
+    "source",
+    "captured",
+    "device_label",
+    "device_confidence",
+    "predicted",
+    "confidence",
+];
 
 /// Writes samples, in their order, to a folder that is not there yet; it appears whole.
 ///
 /// # Errors
 /// If it is there, or cannot be written.
-pub fn export(folder: &Path, queue: &[Queued<'_>], labels: &LabelSet, reviews: &Reviews) -> Result<()> {
+pub(super) fn export(folder: &Path, queue: &[Queued<'_>], labels: &LabelSet, reviews: &Reviews) -> Result<()> {
     ensure!(!folder.exists(), "{} exists already: expected a folder that does not", folder.display());
-    Ok(durable::write_folder(folder, |folder| {
-        let images = folder.join(IMAGES);
-        std::fs::create_dir(&images).map_err(models::Error::io("create", &images))?;
+    durable::write_folder(folder, |folder| {
+        durable::create_folders(&folder.join(IMAGES))?;
         let mut table = csv::Writer::from_writer(Vec::new());
-        let fixed = ["image", "file", "why", "label", "device", "source", "captured"];
-        let said = ["device_label", "device_confidence", "predicted", "confidence"];
         let probs = labels.names().iter().map(|name| format!("prob_{name}"));
-        let header: Vec<String> = fixed.into_iter().chain(said).map(str::to_owned).chain(probs).collect();
-        let mut rows = vec![header];
+        table.write_record(COLUMNS.into_iter().map(str::to_owned).chain(probs))?;
         for queued in queue {
-            let (record, prediction) = (&queued.relabeled.sample.record, &queued.relabeled.prediction);
-            let file = format!("{IMAGES}/{}.{}", record.image, record.extension);
-            durable::write(&folder.join(&file), &queued.relabeled.sample.image)?;
-            let name = |class: usize| labels.names().get(class).cloned().unwrap_or_default();
+            let known = Metadata::of(queued, labels, reviews);
+            let file_name = format!("{IMAGES}/{}.{}", known.image, known.extension);
+            durable::write(&folder.join(&file_name), &queued.relabeled.sample.image)?;
             let fixed = [
-                record.image.to_string(),
-                file,
-                queued.why.name().to_owned(),
-                reviews.of(record.image).map_or(String::new(), text),
-                record.device.clone(),
-                record.source.clone(),
-                record.captured.to_string(),
-                name(record.prediction.class),
-                record.prediction.confidence.to_string(),
-                name(prediction.class),
-                prediction.confidence.to_string(),
+                known.image.to_string(),
+                file_name,
+                known.why.to_owned(),
+                known.label,
+                known.held,
+                harmless(known.device),
+                harmless(known.source),
+                known.captured.to_string(),
+                known.device_label,
+                known.device_confidence.to_string(),
+                known.predicted,
+                known.confidence.to_string(),
             ];
-            rows.push(fixed.into_iter().chain(prediction.probs.iter().map(ToString::to_string)).collect());
+            table.write_record(fixed.into_iter().chain(known.probs.iter().map(ToString::to_string)))?;
         }
-        let written = rows.iter().try_for_each(|row| table.write_record(row)).map_err(std::io::Error::other);
-        let bytes = written.and_then(|()| table.into_inner().map_err(|e| std::io::Error::other(e.to_string())));
-        let path = folder.join(TABLE);
-        durable::write(&path, &bytes.map_err(models::Error::io("write", &path))?)
-    })?)
+        let bytes = table.into_inner().context("cannot write the table")?;
+        Ok(durable::write(&folder.join(TABLE), &bytes)?)
+    })
 }
 
-/// What came back in a table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Imported {
-    /// Rows that say something new.
-    pub new: usize,
-    /// Rows that say what is known.
-    pub known: usize,
-    /// Rows without a label.
-    pub empty: usize,
+/// A text of a device's, which no spreadsheet takes for a formula.
+fn harmless(text: String) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
 }
 
-/// Reads what people have said in a table with the columns `image` and `label`; others are passed over. What holds already is not said
-/// again.
+/// Reads what people have said in a table with the columns `image` and `label`. Where there are `held`, what held when the table was
+/// written, and `said_at`, when somebody decided, no row goes over a later word. Other columns are passed over.
 ///
 /// # Errors
 /// If the table cannot be read, or a row names no image or no class, with the line.
-pub fn import(
+pub(super) fn import(
     path: &Path,
     labels: &LabelSet,
     reviews: &Reviews,
@@ -92,60 +95,25 @@ pub fn import(
         place.with_context(|| format!("{}: expected the columns image and label, found {header:?}", path.display()))
     };
     let (image, label) = (column("image")?, column("label")?);
-    let (mut said, mut imported) = (BTreeMap::new(), Imported::default());
-    for row in table.records() {
+    let (held, said_at) = (column("held").ok(), column("said_at").ok());
+    let rows = table.records().map(|row| {
         let row = row.with_context(|| format!("in {}", path.display()))?;
-        let line = row.position().map_or(0, csv::Position::line);
-        let context = || format!("{}, line {line}", path.display());
+        let context = || format!("{}, line {}", path.display(), row.position().map_or(0, csv::Position::line));
         let cell = |column: usize| row.get(column).unwrap_or_default().trim();
-        let image: Digest = cell(image).parse().with_context(context)?;
-        let Some(new) = parse(cell(label), labels).with_context(context)? else {
-            imported.empty += 1;
-            continue;
-        };
-        if reviews.of(image) == Some(&new) || (new == Said::Undo && reviews.of(image).is_none()) {
-            imported.known += 1;
-            continue;
-        }
-        if let Some(Review { said, .. }) =
-            said.insert(image, Review { at, image, by: by.to_owned(), said: new.clone() })
-            && said != new
-        {
-            bail!("{}: image {image} stands there twice, with different labels", context());
-        }
-        imported.new += 1;
-    }
-    Ok((said.into_values().collect(), imported))
-}
-
-fn parse(text: &str, labels: &LabelSet) -> Result<Option<Said>> {
-    Ok(Some(match text {
-        "" => return Ok(None),
-        REJECT => Said::Reject,
-        UNSURE => Said::Unsure,
-        UNDO => Said::Undo,
-        label => {
-            let classes = labels.names().join(", ");
-            ensure!(
-                labels.index(label).is_some(),
-                "{label:?}: expected one of {classes}, or {REJECT}, {UNSURE}, {UNDO}"
-            );
-            Said::Label(label.to_owned())
-        }
-    }))
-}
-
-fn text(said: &Said) -> String {
-    match said {
-        Said::Label(label) => label.clone(),
-        Said::Reject => REJECT.into(),
-        Said::Unsure => UNSURE.into(),
-        Said::Undo => UNDO.into(),
-    }
+        Ok(Row {
+            image: cell(image).parse().with_context(context)?,
+            said: said::parse(cell(label), labels).with_context(context)?,
+            held: held.map(|held| said::parse(cell(held), labels)).transpose().with_context(context)?,
+            said_at: said_at.map(|said_at| cell(said_at).parse()).transpose().with_context(context)?,
+        })
+    });
+    new_reviews(rows, reviews, by, at).with_context(|| format!("in {}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
+    use models::{Digest, Said};
+
     use super::*;
 
     #[test]
@@ -167,11 +135,18 @@ mod tests {
         found.sort();
         expected.sort();
         assert_eq!(found, expected);
+        // A table from before somebody changed a label says nothing new where it was left as it was, nor what was decided before.
+        let (said, imported) = import(format!("image,label,held\n{d},cat,cat\n{a},cat,dog\n"))?;
+        assert_eq!((said.len(), said[0].image, imported.known), (1, a, 1));
+        let (said, _) = import(format!("image,label,said_at\n{d},cat,1969-12-31T00:00:00Z\n"))?;
+        let both = Reviews::new(reviews.history(d).iter().cloned().chain(said));
+        assert_eq!((both.of(d), both.history(d).len()), (Some(&Said::Label("dog".into())), 2));
         for (text, said) in [
             (format!("image,label\n{a},cat\n{b},cow\n"), "line 3"),
             ("image,label\nnonsense,cat\n".to_owned(), "line 2"),
             (format!("image,class\n{a},cat\n"), "columns image and label"),
             (format!("image,label\n{a},cat\n{a},dog\n"), "twice"),
+            (format!("image,label\n{d},dog\n{d},cat\n"), "twice"),
         ] {
             let error = import(text).err().map(|e| format!("{e:#}")).unwrap_or_default();
             assert!(error.contains(said), "{error:?} does not say {said:?}");

@@ -289,6 +289,15 @@ impl ProjectConfig {
         for (key, value) in fractions {
             ensure!((0.0..=1.0).contains(&value), "{key} = {value}: expected a number from 0 to 1");
         }
+        let limits = [
+            ("gate.model_mebibytes", config.gate.model_mebibytes),
+            ("gate.latency_milliseconds", config.gate.latency_milliseconds),
+        ];
+        for (key, limit) in limits {
+            let is_sound = limit.is_none_or(|limit| limit > 0.0 && limit.is_finite());
+            ensure!(is_sound, "{key} = {}: expected a number above 0", limit.unwrap_or(f64::NAN));
+        }
+        ensure!(config.gate.audit_days > 0, "gate.audit_days = 0: expected a day or more");
         config.collection.validate("collection")?;
         ensure!(
             config.export.arithmetic == Arithmetic::F32 || config.export.weights != Storage::F16,

@@ -66,7 +66,7 @@ fn in_field(field: &FieldVerdict) -> Markup {
             h2 { "In the field" }
             p.note {
                 "Estimated from " (count(field.samples)) " audit samples, of which people have labeled " (count(field.labeled))
-                ". The two models take " (count(field.differ)) " of them for different classes."
+                " and could not tell " (count(field.undecidable)) ". The two models take " (count(field.differ)) " of them for different classes."
             }
             table {
                 thead { tr { th scope="col" { "model" } th scope="col" { "accuracy" } th scope="col" { "95 % interval" } } }

@@ -1,5 +1,7 @@
 //! What a round trains on: chosen when it begins and written down, or what was written down when it began.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use models::{Digest, Pixels, Reviews, Sample, calibration::argmax, durable};
@@ -103,7 +105,7 @@ fn choose_now(
 /// The images of a round's inputs.
 pub(super) fn images(project: &Project, data: &ProjectData, inputs: &Inputs, samples: &[Sample]) -> Result<Field> {
     let mut field = Field { labeled: LabeledImages::default(), unlabeled: Vec::new(), prior: inputs.prior.clone() };
-    let mut missing: Vec<Digest> = inputs.samples.iter().chain(inputs.labels.keys()).copied().collect();
+    let mut missing: BTreeSet<Digest> = inputs.samples.iter().chain(inputs.labels.keys()).copied().collect();
     for sample in samples {
         let image = sample.record.image;
         let label = inputs.labels.get(&image);
@@ -119,13 +121,13 @@ pub(super) fn images(project: &Project, data: &ProjectData, inputs: &Inputs, sam
             }
             None => field.unlabeled.push(pixels),
         }
-        missing.retain(|other| *other != image);
+        missing.remove(&image);
     }
     anyhow::ensure!(
         missing.is_empty(),
         "{} samples that the round is made of are gone or cannot be read, as {}",
         missing.len(),
-        missing[0]
+        missing.first().map_or(String::new(), Digest::to_string)
     );
     Ok(field)
 }

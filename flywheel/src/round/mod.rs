@@ -19,12 +19,12 @@ mod record;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::{fs::File, path::Path};
+use std::{collections::BTreeMap, fs::File, path::Path};
 
 use anyhow::{Context, Result};
 use edge_runtime::sync::{Address, Remote};
 use jiff::Timestamp;
-use models::{Bundle, Digest, Weights, durable};
+use models::{Bundle, Digest, Reviews, Sample, Weights, durable};
 use trainer::{config::TrainConfig, data::TrainingData, fit::MODEL_FILE};
 
 pub use rebuild::{Rebuilt, rebuild};
@@ -35,13 +35,14 @@ pub(crate) use record::{inputs, inputs_file};
 use self::{
     judge::{FieldImages, Judged, New, judge},
     recall::{heed_rollouts, tell_back, went_back},
+    record::Decided,
 };
 use crate::{
     interrupt,
     progress::Progress,
     project::{Project, ProjectData, round_name},
     steps::{
-        audit::{audit, cohorts},
+        audit::{AuditSample, Cohort, Rules, audit, cohorts},
         demand,
         export::{Exported, Place, export, measure},
         ingest::{self, Ingested},
@@ -128,17 +129,31 @@ pub fn run_by(clock: &dyn Fn() -> Timestamp, project: &Project, progress: &Progr
     }
     let spinner = progress.spinner(format!("{name}: exporting, checking, judging"));
     let parent = current.as_ref().map(|current| current.bundle.digest());
-    let (bundle, test_logits, affordable) =
-        bundle(project, &project.bundle_folder(round), round, &weights, &training, (parent, inputs.began))?;
-    let new = New { weights: &weights, bundle: &bundle, test_logits: &test_logits };
-    let window = (clock(), config.gate.audit_days);
-    let audit = audit(&cohorts, &samples, &reviews, &data.labels, &config.preprocessing, window);
-    let trained_on = &training.unlabeled[training.unlabeled.len() - inputs.samples.len()..];
-    let since = records(project)?.last().map(|record| record.inputs.began);
-    let field = FieldImages { audit: &audit, trained_on, since };
-    let judged = judge(project, current.as_ref(), &new, affordable, &data, &field)?;
-    judged.write_page(project, round, &bundle)?;
-    let Judged { verdict, watched, .. } = judged;
+    let (bundle, test_logits, affordable) = bundle(
+        project,
+        &project.bundle_folder(round),
+        round,
+        &weights,
+        &training,
+        inputs.labels.len(),
+        (parent, inputs.began),
+    )?;
+    let decided = if let Some(decided) = record::decided(project, round, bundle.digest(), parent)? {
+        decided
+    } else {
+        let new = New { weights: &weights, bundle: &bundle, test_logits: &test_logits };
+        let audit = audit_samples(project, &data, &cohorts, &samples, &reviews, clock())?;
+        let trained_on = &training.unlabeled[training.unlabeled.len() - inputs.samples.len()..];
+        let since = records(project)?.last().map(|record| record.inputs.began);
+        let field = FieldImages { audit: &audit, trained_on, since };
+        let judged = judge(project, current.as_ref(), &new, affordable, &data, &field)?;
+        judged.write_page(project, round, &bundle)?;
+        let Judged { verdict, watched, .. } = judged;
+        let decided = Decided { bundle: bundle.digest(), parent, verdict, watched };
+        durable::write_json(&record::file(project, round, "verdict.json"), &decided)?;
+        decided
+    };
+    let Decided { verdict, watched, .. } = decided;
     for told in watched.iter().flat_map(|watched| watched.told(config.calibration.precision)) {
         progress.line(format!("{name}: {told}"));
     }
@@ -185,6 +200,36 @@ pub fn run_by(clock: &dyn Fn() -> Timestamp, project: &Project, progress: &Progr
     Ok(record)
 }
 
+/// The audit samples that may judge: none that a model was ever trained on.
+fn audit_samples(
+    project: &Project,
+    data: &ProjectData,
+    cohorts: &[Cohort],
+    samples: &[Sample],
+    reviews: &Reviews,
+    now: Timestamp,
+) -> Result<Vec<AuditSample>> {
+    let records = records(project)?;
+    let trained_on = |image: Digest| records.iter().any(|record| record.inputs.uses(image));
+    let samples: Vec<&Sample> = samples.iter().filter(|sample| !trained_on(sample.record.image)).collect();
+    let mut probabilities = BTreeMap::new();
+    for record in &records {
+        let manifest = Bundle::open(&project.bundle_folder(record.round))?;
+        probabilities.insert(record.bundle, manifest.manifest().collection.audit_probability);
+    }
+    let known = data.pictures().known;
+    let rules = Rules {
+        labels: &data.labels,
+        preprocessing: &project.config().preprocessing,
+        probabilities: &probabilities,
+        now,
+        days: project.config().gate.audit_days,
+    };
+    let mut audit = audit(cohorts, &samples, reviews, &rules);
+    audit.retain(|sample| !known.contains(&sample.pixels.digest()));
+    Ok(audit)
+}
+
 /// Exports a round's model. With its logits on the test set, and whether what fewer bits cost can be afforded.
 fn bundle(
     project: &Project,
@@ -192,10 +237,13 @@ fn bundle(
     round: u32,
     weights: &Weights,
     training: &TrainingData,
+    from_field: usize,
     (parent, created): (Option<Digest>, Timestamp),
 ) -> Result<(Bundle, Vec<Vec<f32>>, Result<()>)> {
     let place = Place { sequence: u64::from(round), parent, created };
-    let measured = measure(project, weights, training)?;
+    // What people have labeled of one device's images is not for the others to see.
+    let own = &training.labeled.images[..training.labeled.len() - from_field];
+    let measured = measure(project, weights, training, own)?;
     let affordable = measured.within(project.config().export.max_loss);
     let Exported { bundle, test_logits, .. } = export(project, weights, training, measured, place, folder, &[])?;
     Ok((bundle, test_logits, affordable))

@@ -72,8 +72,9 @@ pub fn rebuild(project: &Project, round: u32, folder: &Path, progress: &Progress
     let run_folder = folder.join("run");
     let weights = train(&name, &train_config, &config.network, &training, &run_folder, progress)?;
     let spinner = progress.spinner(format!("{name}: exporting"));
+    let from_field = record.inputs.labels.len();
     let made = (record.parent, record.inputs.began);
-    let (bundle, ..) = super::bundle(&project, &folder.join("bundle"), round, &weights, &training, made)?;
+    let (bundle, ..) = super::bundle(&project, &folder.join("bundle"), round, &weights, &training, from_field, made)?;
     drop(spinner);
     Ok(Rebuilt {
         round,

@@ -87,9 +87,14 @@ impl Inputs {
         Self { began, choice: Choice::default(), samples, labels, teacher: None, refused_teacher: None, prior: None }
     }
 
+    /// Whether the round trains on an image.
+    pub fn uses(&self, image: Digest) -> bool {
+        self.samples.contains(&image) || self.labels.contains_key(&image)
+    }
+
     /// Whether the round trains on any of these images.
     pub fn uses_any(&self, images: &BTreeSet<Digest>) -> bool {
-        images.iter().any(|image| self.samples.contains(image) || self.labels.contains_key(image))
+        images.iter().any(|image| self.uses(*image))
     }
 }
 
@@ -112,6 +117,36 @@ impl Lineage {
     pub fn this_program() -> String {
         env!("CARGO_PKG_VERSION").to_owned()
     }
+}
+
+/// What was decided of a round's bundle before it went out, as in `rounds/round-N.verdict.json`: a round that is cut off while it publishes
+/// goes on with it, whatever has been labeled since.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Decided {
+    /// The bundle.
+    pub bundle: Digest,
+    /// The one that it was judged against.
+    pub parent: Option<Digest>,
+    /// What the gate said.
+    pub verdict: Verdict,
+    /// What was watched besides.
+    pub watched: Option<Watched>,
+}
+
+/// What was decided of a bundle, judged against this parent, if it was.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn decided(
+    project: &Project,
+    round: u32,
+    bundle: Digest,
+    parent: Option<Digest>,
+) -> Result<Option<Decided>> {
+    let path = file(project, round, "verdict.json");
+    let found = path.exists().then(|| read_json::<Decided>(&path)).transpose()?;
+    Ok(found.filter(|decided| decided.bundle == bundle && decided.parent == parent))
 }
 
 /// Writes a round's record.

@@ -146,6 +146,7 @@ fn sample(is_labeled: bool, truth: usize, labels: &LabelSet) -> AuditSample {
         pixels: Pixels { height: 0, width: 0, channels: 0, data: Vec::new() },
         came_in: Timestamp::UNIX_EPOCH,
         judges: true,
+        undecidable: false,
         weight: 10.0,
         found: is_labeled.then_some((10.0 * (AUDIT / LABELED) as f64, truth)),
     }

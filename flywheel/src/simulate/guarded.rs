@@ -15,10 +15,11 @@ use super::{
     outcome::{Audited, Replaced, RoundOutcome},
 };
 use crate::{
+    exchange::{self, Queued, Why},
     progress::Progress,
-    project::round_name,
+    project::{ProjectData, round_name},
     round::{self, RoundRecord},
-    steps::{audit, ingest, model::DeviceModel, review},
+    steps::{audit, ingest, model::DeviceModel, relabel::relabel, review},
 };
 
 /// Days from one round to the next.
@@ -46,7 +47,7 @@ pub(super) fn play(play: &Play<'_>, progress: &Progress) -> Result<(Vec<RoundOut
         let serving = outcome.serving;
         outcomes.push(outcome);
         going.see(round, serving, now)?;
-        going.review(now)?;
+        going.review(now + SignedDuration::from_hours(24))?;
     }
     let first = Weights::read(&play.project.run_folder(&round_name(1)).join(MODEL_FILE))?;
     Ok((outcomes, first))
@@ -73,23 +74,28 @@ impl Loop<'_, '_> {
         Ok(())
     }
 
-    /// Somebody labels audit samples that came in, in the order of chance.
+    /// Somebody labels audit samples that came in, in the order of chance, and some of those of which a label is worth most.
     fn review(&self, now: Timestamp) -> Result<()> {
         let Play { project, world, options, .. } = self.play;
         ingest::ingest(project, &round::open_remote(project)?, now)?;
         let samples = ingest::samples(project)?;
         let cohorts = audit::cohorts(project, &samples, now)?;
         let Some(newest) = cohorts.last() else { return Ok(()) };
-        let mut order: Vec<Digest> = newest.samples.iter().copied().collect();
-        order.sort_by_key(|image| audit::place(*image));
+        let data = ProjectData::load(project)?;
+        let labeler = round::current_labeler(project, &data)?.context("a model is out")?;
+        let (relabeled, _) = relabel(&labeler, &project.config().preprocessing, samples)?;
+        let queue = exchange::queue(&relabeled, &cohorts, &review::reviews(project)?);
+        let image = |queued: &Queued<'_>| queued.relabeled.sample.record.image;
+        let audit = queue.iter().map(image).filter(|image| newest.samples.contains(image));
+        let others = queue.iter().filter(|queued| matches!(queued.why, Why::Contradicted | Why::Unsure)).map(image);
         let say = |image: Digest| {
             let class = *self.truth.get(&image).context("somebody sent an image that no device has seen")?;
             let label = world.labels.names().get(class).cloned();
             let said = label.map_or(Said::Reject, Said::Label);
             Ok(Review { at: now, image, by: "simulation".into(), said })
         };
-        let said = order.into_iter().take(options.reviews).map(say).collect::<Result<Vec<_>>>()?;
-        review::add(project, &world.labels, &said)
+        let chosen = audit.take(options.reviews).chain(others.take(options.labels));
+        review::add(project, &world.labels, &chosen.map(say).collect::<Result<Vec<_>>>()?)
     }
 
     fn model(&self, round: u32) -> Result<(DeviceModel, Bundle)> {

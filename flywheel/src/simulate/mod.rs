@@ -25,8 +25,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
-use models::{CollectionPolicy, Weights, collection::NearDuplicates, durable};
+use anyhow::{Context, Result, ensure};
+use models::{CollectionPolicy, Digest, Weights, collection::NearDuplicates, durable};
+use serde::{Deserialize, Serialize};
 use trainer::{
     augment::WeakAugment,
     config::{NetworkConfig, ReMixMatchConfig, TrainConfig},
@@ -60,6 +61,8 @@ pub const SIMULATION_FILE: &str = "simulation.json";
 pub const PAGE_FILE: &str = "simulation.html";
 /// Name of the charts alone.
 pub const PLOT_FILE: &str = "simulation.svg";
+/// Says what a folder's runs were played with.
+const SETTINGS_FILE: &str = "settings.json";
 const RUN_FILE: &str = "run.json";
 const CONFIG_FILE: &str = "flywheel.toml";
 const TEACHER: &str = "teacher";
@@ -85,8 +88,42 @@ pub struct Options {
     pub images: usize,
     /// Audit samples that somebody labels in a round.
     pub reviews: usize,
+    /// Other samples that somebody labels in a round: those that models contradict or are unsure of.
+    pub labels: usize,
     /// Whether the shares of classes are estimated, as `choice.estimate_shares`.
     pub estimate_shares: bool,
+}
+
+/// What all runs of a folder have in common.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Settings {
+    rounds: u32,
+    steps: u64,
+    images: usize,
+    reviews: usize,
+    labels: usize,
+    estimate_shares: bool,
+    /// Of the images.
+    source: Digest,
+}
+
+impl Settings {
+    /// Marks a folder that is new, or proves that its runs were played with the same.
+    fn claim(options: &Options, source: &Source) -> Result<()> {
+        let Options { rounds, steps, images, reviews, labels, estimate_shares, ref folder, .. } = *options;
+        let here = Self { rounds, steps, images, reviews, labels, estimate_shares, source: source.digest() };
+        let path = folder.join(SETTINGS_FILE);
+        if path.exists() {
+            let there: Self = serde_json::from_slice(&fs::read(&path)?)
+                .with_context(|| format!("{} says nothing of a simulation", path.display()))?;
+            ensure!(there == here, "{} was played with {there:?}: choose another folder by --out", folder.display());
+            return Ok(());
+        }
+        let is_free = !folder.exists() || fs::read_dir(folder)?.next().is_none();
+        ensure!(is_free, "{} is not empty and no simulation's: choose another folder by --out", folder.display());
+        durable::create_folders(folder)?;
+        Ok(durable::write_json(&path, &here)?)
+    }
 }
 
 /// A scenario that is played with a seed.
@@ -121,6 +158,7 @@ impl Play<'_> {
 /// # Errors
 /// If there are too few images of a class, a step fails, or after Ctrl-C.
 pub fn run(options: &Options, source: &Source, progress: &Progress) -> Result<Simulation> {
+    Settings::claim(options, source)?;
     let mut runs = Vec::new();
     for &scenario in &options.scenarios {
         for &seed in &options.seeds {

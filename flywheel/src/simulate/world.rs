@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use models::{LabelSet, Pixels, Preprocessing, durable};
-use rand::RngExt;
+use models::{Digest, LabelSet, Pixels, Preprocessing, durable};
+use rand::{RngExt, seq::SliceRandom};
 use trainer::{
     data::{LabeledImages, digits, folder},
     random::{self, Stream},
@@ -35,6 +35,14 @@ impl Source {
         let digits::DigitsSplit { mut labeled, pool, field, test } = digits::split(0);
         [pool, field, test].into_iter().for_each(|part| labeled.extend(part));
         Self { labels: digits::labels(), preprocessing: digits::preprocessing(), images: labeled }
+    }
+
+    /// Digest of all images and classes.
+    pub(super) fn digest(&self) -> Digest {
+        let images = self.images.images.iter().zip(&self.images.labels);
+        let each = images
+            .flat_map(|(image, class)| [image.digest().into_bytes(), Digest::of(&class.to_le_bytes()).into_bytes()]);
+        Digest::of(&each.collect::<Vec<_>>().concat())
     }
 
     /// A folder with a sub-folder of images for each class.
@@ -83,11 +91,11 @@ impl World {
                 "class {name:?}: expected {least} images or more, found {}",
                 of_class.len()
             );
-            shuffle(&mut of_class, &mut rng);
+            of_class.shuffle(&mut rng);
             labeled.extend(of_class.drain(..LABELED));
             of_class.into_iter().enumerate().for_each(|(i, index)| parts[i % PARTS].push(index));
         }
-        parts.iter_mut().for_each(|part| shuffle(part, &mut rng));
+        parts.iter_mut().for_each(|part| part.shuffle(&mut rng));
         let of_known = |indices: &[usize]| {
             let known: Vec<usize> = indices.iter().copied().filter(|i| source.images.labels[*i] < known).collect();
             source.images.select(&known)
@@ -162,10 +170,4 @@ impl World {
 fn write_image(folder: &Path, number: usize, image: &Pixels) -> Result<()> {
     durable::create_folders(folder)?;
     Ok(durable::write(&folder.join(format!("{number:05}.png")), &image.to_png()?)?)
-}
-
-fn shuffle(indices: &mut [usize], rng: &mut Stream) {
-    for i in (1..indices.len()).rev() {
-        indices.swap(i, rng.random_range(0..=i));
-    }
 }

@@ -56,7 +56,7 @@ impl Estimate {
 ///
 /// # Reference
 /// Kish, "Survey Sampling" (1965), section 8.2.
-fn effective(weights: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn effective(weights: impl Iterator<Item = f64>) -> f64 {
     let (sum, squares) = weights.fold((0.0, 0.0), |(sum, squares), w| (sum + w, squares + w * w));
     if squares > 0.0 { sum * sum / squares } else { 0.0 }
 }

@@ -1,4 +1,4 @@
-use rand::RngExt;
+use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use trainer::random::{self, Stream};
 
@@ -60,9 +60,7 @@ fn by_permutation(values: &[usize], count: usize, kinds: usize, distance: impl F
     let mut shuffled = values.to_vec();
     let mut as_far = 0;
     for _ in 0..PERMUTATIONS {
-        for i in (1..shuffled.len()).rev() {
-            shuffled.swap(i, rng.random_range(0..=i));
-        }
+        shuffled.shuffle(&mut rng);
         // What is equal but for the order of a sum is equal.
         as_far += usize::from(apart(&shuffled) >= found - 1e-12);
     }
@@ -71,6 +69,8 @@ fn by_permutation(values: &[usize], count: usize, kinds: usize, distance: impl F
 
 #[cfg(test)]
 mod tests {
+    use rand::RngExt;
+
     use super::*;
 
     /// Values of a count over all 6,435 divisions, in Python.

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::ingest::sorted_entries;
-use crate::project::Project;
+use crate::{project::Project, statistics::effective};
 
 /// Audit samples that came in together, as in `audit/N.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +34,10 @@ pub struct AuditSample {
     pub pixels: Pixels,
     /// When it came in.
     pub came_in: Timestamp,
-    /// Whether it judges models: people have labeled some of those that came in with it.
+    /// Whether it judges models: people have labeled enough of those that came in with it.
     pub judges: bool,
+    /// Whether somebody said that it cannot be told what it shows.
+    pub undecidable: bool,
     /// How many images that devices have seen it stands for.
     pub weight: f64,
     /// What it shows, and how many images it stands for among those with labels.
@@ -82,51 +84,74 @@ pub fn cohorts(project: &Project, samples: &[Sample], now: Timestamp) -> Result<
     Ok(cohorts)
 }
 
-/// The audit samples of cohorts that came in within `days` before `now`.
-pub fn audit(
-    cohorts: &[Cohort],
-    samples: &[Sample],
-    reviews: &Reviews,
-    labels: &LabelSet,
-    preprocessing: &Preprocessing,
-    (now, days): (Timestamp, u32),
-) -> Vec<AuditSample> {
-    let images: BTreeMap<Digest, &Sample> = samples.iter().map(|sample| (sample.record.image, sample)).collect();
-    let length = SignedDuration::from_hours(24 * i64::from(days));
-    let recent = cohorts.iter().filter(|cohort| now.duration_since(cohort.came_in) <= length);
-    recent.flat_map(|cohort| of_cohort(cohort, &images, reviews, labels, preprocessing)).collect()
+/// What audit samples are held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// The classes.
+    pub labels: &'a LabelSet,
+    /// How images become inputs.
+    pub preprocessing: &'a Preprocessing,
+    /// With which probability devices keep an image for audit while they run a bundle. What a device says of it counts for nothing, and a
+    /// sample of another bundle is none.
+    pub probabilities: &'a BTreeMap<Digest, f64>,
+    /// When.
+    pub now: Timestamp,
+    /// Days for which a sample counts.
+    pub days: u32,
+}
+
+/// The audit samples of cohorts that came in within the days that count. A cohort of which so few are labeled that the others say more
+/// without it does not judge.
+pub fn audit(cohorts: &[Cohort], samples: &[&Sample], reviews: &Reviews, rules: &Rules<'_>) -> Vec<AuditSample> {
+    let images: BTreeMap<Digest, &Sample> = samples.iter().map(|sample| (sample.record.image, *sample)).collect();
+    let length = SignedDuration::from_hours(24 * i64::from(rules.days));
+    let recent = cohorts.iter().filter(|cohort| rules.now.duration_since(cohort.came_in) <= length);
+    let mut all: Vec<Vec<AuditSample>> = recent.map(|cohort| of_cohort(cohort, &images, reviews, rules)).collect();
+    // Those of which the most are labeled first: whether one more is of use depends on numbers alone, and on nothing that was found.
+    let found =
+        |cohort: &[AuditSample]| -> Vec<f64> { cohort.iter().filter_map(|s| Some(s.found.as_ref()?.0)).collect() };
+    let scale = |cohort: &Vec<AuditSample>| found(cohort).first().copied().unwrap_or(f64::INFINITY);
+    all.sort_by(|a, b| scale(a).total_cmp(&scale(b)));
+    let mut weights = Vec::new();
+    for cohort in &mut all {
+        let with: Vec<f64> = weights.iter().copied().chain(found(cohort)).collect();
+        let is_of_use = effective(with.iter().copied()) > effective(weights.iter().copied());
+        cohort.iter_mut().for_each(|sample| sample.judges = is_of_use);
+        if is_of_use {
+            weights = with;
+        }
+    }
+    all.into_iter().flatten().collect()
 }
 
 fn of_cohort(
     cohort: &Cohort,
     images: &BTreeMap<Digest, &Sample>,
     reviews: &Reviews,
-    labels: &LabelSet,
-    preprocessing: &Preprocessing,
+    rules: &Rules<'_>,
 ) -> Vec<AuditSample> {
     let decode = |image: &Digest| {
         let sample = images.get(image)?;
-        let weight = 1.0 / sample.record.audit_probability()?;
-        let pixels = preprocessing.pixels(&sample.record.source, &sample.image).ok()?;
-        Some(AuditSample { image: *image, pixels, came_in: cohort.came_in, judges: false, weight, found: None })
+        sample.record.audit_probability()?;
+        let probability = rules.probabilities.get(&sample.record.bundle).filter(|probability| **probability > 0.0)?;
+        let pixels = rules.preprocessing.pixels(&sample.record.source, &sample.image).ok()?;
+        let (came_in, weight) = (cohort.came_in, 1.0 / probability);
+        Some(AuditSample { image: *image, pixels, came_in, weight, judges: false, undecidable: false, found: None })
     };
     let mut all: Vec<AuditSample> =
         cohort.samples.iter().collect::<Vec<_>>().into_par_iter().filter_map(decode).collect();
     all.sort_by_key(|sample| place(sample.image));
     let decided = all.iter().take_while(|sample| reviews.of(sample.image).is_some()).count();
     let truth = |sample: &AuditSample| match reviews.of(sample.image)? {
-        Said::Label(label) => Some(labels.index(label).map_or(Truth::NoClass, Truth::Class)),
+        Said::Label(label) => Some(rules.labels.index(label).map_or(Truth::NoClass, Truth::Class)),
         Said::Reject => Some(Truth::NoClass),
         Said::Unsure | Said::Undo => None,
     };
     let found: Vec<Option<Truth>> = all[..decided].iter().map(truth).collect();
     let weight_of_all: f64 = all.iter().map(|sample| sample.weight).sum();
     let weight_of_found: f64 = all.iter().zip(&found).filter(|(_, f)| f.is_some()).map(|(s, _)| s.weight).sum();
-    if weight_of_found == 0.0 {
-        return all;
-    }
-    all.iter_mut().for_each(|sample| sample.judges = true);
     for (sample, truth) in all.iter_mut().zip(found) {
+        sample.undecidable = truth.is_none();
         sample.found = truth.map(|truth| (sample.weight * weight_of_all / weight_of_found, truth));
     }
     all
@@ -164,10 +189,10 @@ mod tests {
         // The first, the second and the fourth are cats, the third cannot be told; somebody has labeled the seventh before its turn.
         let said = [(0, cat()), (1, Said::Reject), (2, Said::Unsure), (3, cat()), (6, cat())];
         let reviews = Reviews::new(said.map(|(i, said)| review(order[i], said)));
-        let of = |days: u32| {
-            let preprocessing = &project.config().preprocessing;
-            audit(&both, &samples, &reviews, &labels, preprocessing, (later, days))
-        };
+        let (samples, preprocessing) = (samples.iter().collect::<Vec<_>>(), &project.config().preprocessing);
+        let probabilities = BTreeMap::from([(Digest::of(b"bundle"), 0.25)]);
+        let rules = |days| Rules { labels: &labels, preprocessing, probabilities: &probabilities, now: later, days };
+        let of = |days: u32| audit(&both, &samples, &reviews, &rules(days));
         let all = of(1);
         let judges = all.iter().filter(|sample| sample.judges).count();
         assert_eq!((all.len(), judges), (9, 8), "of the second cohort nothing is labeled");
@@ -176,7 +201,10 @@ mod tests {
         // Three stand for what all eight do: 32 images.
         let weight = 32.0 / 3.0;
         assert_eq!(found, [(weight, Truth::Class(0)), (weight, Truth::NoClass), (weight, Truth::Class(0))]);
+        assert_eq!(all.iter().filter(|sample| sample.undecidable).count(), 1);
         assert_eq!(of(0).len(), 1, "the others are older than the days that count");
+        let none = BTreeMap::new();
+        assert!(audit(&both, &samples, &reviews, &Rules { probabilities: &none, ..rules(1) }).is_empty());
         Ok(())
     }
 }

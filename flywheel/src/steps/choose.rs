@@ -1,9 +1,13 @@
 //! Chooses what a round trains on of all that came in: what is surely of a class, each scene once, and of no class and no device too
 //! much.
 
-use std::{cmp::Reverse, collections::BTreeMap, fmt};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use models::{Calibration, PerceptualHash, Reviews, Said, collection::NearDuplicates};
+use models::{Calibration, Digest, PerceptualHash, Reviews, Said, collection::NearDuplicates};
 use serde::{Deserialize, Serialize};
 
 use super::relabel::Relabeled;
@@ -24,6 +28,8 @@ pub struct Choice {
     pub like_test: usize,
     /// Kept apart because they were drawn for audit: what judges models must not have taught them.
     pub audit: usize,
+    /// Left out because the image, or one that looks like it, is an audit sample.
+    pub like_audit: usize,
     /// Left out because somebody said that it shows none of the classes, or that it cannot be told.
     pub rejected: usize,
     /// Left out because the image is in the test set.
@@ -47,8 +53,16 @@ pub struct Choice {
 impl Choice {
     /// How many samples were looked at.
     pub fn total(&self) -> usize {
-        let left =
-            [self.audit, self.rejected, self.in_test_set, self.known, self.unsure, self.contradicted, self.unreadable];
+        let left = [
+            self.audit,
+            self.like_audit,
+            self.rejected,
+            self.in_test_set,
+            self.known,
+            self.unsure,
+            self.contradicted,
+            self.unreadable,
+        ];
         let too_many = [self.near_duplicate, self.over_device, self.over_class];
         self.chosen + left.iter().chain(&too_many).sum::<usize>()
     }
@@ -60,6 +74,7 @@ impl fmt::Display for Choice {
         let others = [
             (self.labeled, "of them labeled by people"),
             (self.audit, "kept apart for audit"),
+            (self.like_audit, "like audit samples"),
             (self.rejected, "rejected by people"),
             (self.in_test_set, "in the test set"),
             (self.known, "known"),
@@ -95,18 +110,26 @@ pub fn choose<'a>(
     near: NearDuplicates,
 ) -> Chosen<'a> {
     let mut choice = Choice::default();
-    let (mut labeled, mut sure) = (Vec::new(), Vec::new());
+    let (mut labeled, mut labeled_looks, mut sure) = (Vec::new(), Vec::new(), Vec::new());
+    let looks_alike = |a: PerceptualHash, b: PerceptualHash| near.window > 0 && a.distance(b) <= near.bits;
+    let is_audit = |candidate: &&Relabeled| candidate.sample.record.audit_probability().is_some();
+    let audit: BTreeSet<Digest> = relabeled.iter().filter(is_audit).map(|audit| audit.pixels.digest()).collect();
+    let audit_looks: Vec<_> =
+        relabeled.iter().filter(is_audit).map(|audit| PerceptualHash::of(&audit.pixels)).collect();
     for candidate in relabeled {
         let record = &candidate.sample.record;
         let contradicts = |label: usize| label != candidate.prediction.class;
-        let picture = candidate.pixels.digest();
+        let (picture, look) = (candidate.pixels.digest(), PerceptualHash::of(&candidate.pixels));
         let counter = if pictures.test.contains(&picture) {
             &mut choice.in_test_set
         } else if record.audit_probability().is_some() {
             &mut choice.audit
+        } else if audit.contains(&picture) || audit_looks.iter().any(|audit| looks_alike(*audit, look)) {
+            &mut choice.like_audit
         } else if let Some(said) = reviews.of(record.image) {
             if let Said::Label(label) = said {
                 labeled.push((candidate, label.as_str()));
+                labeled_looks.push(look);
                 continue;
             }
             &mut choice.rejected
@@ -117,17 +140,17 @@ pub fn choose<'a>(
         } else if !calibration.is_confident(&candidate.prediction) {
             &mut choice.unsure
         } else {
-            sure.push((candidate, PerceptualHash::of(&candidate.pixels)));
+            sure.push((candidate, look));
             continue;
         };
         *counter += 1;
     }
-    let looks_alike = |a: PerceptualHash, b: PerceptualHash| near.window > 0 && a.distance(b) <= near.bits;
     let once = once(sure, looks_alike, &mut choice);
     let chosen = in_shares(once, config, &mut choice);
     (choice.chosen, choice.labeled) = (labeled.len() + chosen.len(), labeled.len());
     let is_like_test = |look: PerceptualHash| pictures.test_looks.iter().any(|test| looks_alike(*test, look));
-    choice.like_test = chosen.iter().filter(|(_, look)| is_like_test(*look)).count();
+    let looks = chosen.iter().map(|(_, look)| *look).chain(labeled_looks);
+    choice.like_test = looks.filter(|look| is_like_test(*look)).count();
     Chosen { labeled, unlabeled: chosen.into_iter().map(|(candidate, _)| candidate).collect(), choice }
 }
 
@@ -193,10 +216,8 @@ fn cut<T>(devices: &mut BTreeMap<&str, Vec<T>>, fits: impl Fn(usize, usize) -> b
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use jiff::Timestamp;
-    use models::{Digest, Pixels, Prediction, Reason, Review, Sample, SampleRecord};
+    use models::{Pixels, Prediction, Reason, Review, Sample, SampleRecord};
 
     use super::*;
 
@@ -256,9 +277,17 @@ mod tests {
             candidate(7, "cam-1", 0, [0.5, 0.5], CONFIDENT),
             candidate(8, "cam-1", 0, sure, CONFIDENT),
             candidate(9, "cam-1", 0, sure, Reason::Audit { probability: 0.05 }),
+            // Another file of an audit sample's picture, which somebody has labeled.
+            Relabeled { pixels: picture(4), ..candidate(10, "cam-2", 0, sure, CONFIDENT) },
         ];
         let label = || Said::Label("b".into());
-        let reviews = Reviews::new([said(7, label()), said(8, Said::Reject), said(9, label()), said(5, label())]);
+        let reviews = Reviews::new([
+            said(7, label()),
+            said(8, Said::Reject),
+            said(9, label()),
+            said(5, label()),
+            said(10, label()),
+        ]);
         let set = |number: u64| BTreeSet::from([picture(number).digest()]);
         let pictures = Pictures { test: set(5), test_looks: Vec::new(), known: set(6) };
         let (config, near) = (ChoiceConfig::default(), NearDuplicates::default());
@@ -271,6 +300,7 @@ mod tests {
             chosen: 2,
             labeled: 1,
             audit: 2,
+            like_audit: 1,
             rejected: 1,
             in_test_set: 1,
             known: 1,
@@ -279,7 +309,7 @@ mod tests {
             ..Choice::default()
         };
         assert_eq!((choice, choice.total()), (expected, candidates.len()));
-        let said = "2 samples to train on, 1 of them labeled by people, 2 kept apart for audit, 1 rejected by people, \
+        let said = "2 samples to train on, 1 of them labeled by people, 2 kept apart for audit, 1 like audit samples, 1 rejected by people, \
                     1 in the test set, 1 known, 1 unsure, 1 contradicted";
         assert_eq!(choice.to_string(), said);
     }

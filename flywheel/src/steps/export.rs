@@ -63,11 +63,17 @@ impl Measured {
     }
 }
 
-/// Measures a model on the test set and calibrates it, in the bits in which it will run.
+/// Measures a model on the test set and calibrates it, in the bits in which it will run. The golden vectors are of some of
+/// `golden_images`, which go to every device.
 ///
 /// # Errors
 /// If the device that computes is not there.
-pub fn measure(project: &Project, weights: &Weights, data: &TrainingData) -> Result<Measured> {
+pub fn measure(
+    project: &Project,
+    weights: &Weights,
+    data: &TrainingData,
+    golden_images: &[Pixels],
+) -> Result<Measured> {
     let config = project.config();
     let candidate = Candidate::new(weights, &data.unlabeled, &config.export, config.train.device)?;
     let test = (data.test.images.as_slice(), data.test.labels.as_slice());
@@ -79,7 +85,7 @@ pub fn measure(project: &Project, weights: &Weights, data: &TrainingData) -> Res
     let unlabeled = candidate.logits(&data.unlabeled)?;
     let classes = weights.spec.labels.len();
     let calibration = calibrate(&test_logits, test.1, &unlabeled, classes, &config.calibration);
-    let golden = golden(&candidate, &data.labeled.images, config.export.arithmetic)?;
+    let golden = golden(&candidate, golden_images, config.export.arithmetic)?;
     Ok(Measured { test_logits, calibration, golden, ranges: candidate.ranges, rounding: rounding.transpose()? })
 }
 

@@ -19,7 +19,9 @@ use models::{
 pub fn publish(bundle: &Bundle, remote: &Remote, channel: &str, key: Option<&PrivateKey>) -> Result<()> {
     upload(bundle, remote)?;
     let pointer = pointer_to(bundle);
-    if let (Some(key), true, Some(to)) = (key, remote.enrolled().is_some(), sync::pointer(remote, channel)?) {
+    // One that was cut off here points at this bundle already, and the order is there.
+    let before = sync::pointer(remote, channel)?.filter(|before| before.bundle != pointer.bundle);
+    if let (Some(key), true, Some(to)) = (key, remote.enrolled().is_some(), before) {
         let order = RollbackOrder { channel: channel.to_owned(), from: pointer.sequence, to };
         remote.put(&names::fallback(channel), order.seal(Some(key))?)?;
     }

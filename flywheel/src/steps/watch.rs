@@ -158,6 +158,7 @@ mod tests {
             came_in: Timestamp::UNIX_EPOCH + SignedDuration::from_hours(if i < 100 { 0 } else { 48 }),
             weight: 10.0,
             judges: true,
+            undecidable: false,
             found: Some((10.0, if i.is_multiple_of(10) { Truth::NoClass } else { Truth::Class(i % 2) })),
         };
         (0..200).map(sample).collect()

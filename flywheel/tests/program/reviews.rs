@@ -10,10 +10,10 @@ pub(super) fn people_have_the_last_word(demo: &Path, seed: u32) -> TestResult {
     let json =
         |arguments: &[&str]| Ok::<Value, Box<dyn std::error::Error>>(serde_json::from_str(&succeed(demo, arguments)?)?);
     let exported = json(&["samples", "export", "to-label", "--json"])?;
-    let mut table = csv::Reader::from_path(demo.join("to-label/samples.csv"))?;
+    let mut table = csv::Reader::from_path(demo.join("to-label/metadata.csv"))?;
     let rows = table.deserialize().collect::<Result<Vec<BTreeMap<String, String>>, _>>()?;
     assert_eq!(exported["samples"].as_u64(), Some(rows.len() as u64));
-    assert!(rows.iter().all(|row| demo.join("to-label").join(&row["file"]).exists()));
+    assert!(rows.iter().all(|row| demo.join("to-label").join(&row["file_name"]).exists()));
 
     // Image n of device d is number 2n + d.
     let truths = digits::split(seed).field.labels;

@@ -35,7 +35,7 @@ pub(super) fn main(board: &Board) -> Markup {
                                 td.bad[is_silent] { (time(device.reported)) @if is_silent { " · silent" } }
                                 td { (device.sequence) " · " code { (device.bundle.short()) } }
                                 td { (counters.classified) }
-                                td { (percent(counters.kept.values().sum::<u64>() as f64 / counters.classified.max(1) as f64)) }
+                                td { (percent(counters.samples as f64 / counters.classified.max(1) as f64)) }
                                 td { (device.unsealed) " samples, " (device.backlog) " segments" }
                             }
                         }

@@ -1,12 +1,24 @@
+use base64::{Engine, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use models::Board;
+use sha2::{Digest, Sha256};
 
 use super::{Page, picture};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("review.js");
-/// Nothing but what is on the page itself and its pictures: even a text that slipped through unescaped could load nothing.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data: file:; form-action 'none'";
+
+/// What a page may load and run: its style, its pictures, and the one script of the review page. A text that slipped through unescaped could
+/// load nothing and run nothing.
+fn policy(page: Page) -> String {
+    let script = match page {
+        Page::Review => format!("'sha256-{}'", STANDARD.encode(Sha256::digest(SCRIPT))),
+        _ => "'none'".to_owned(),
+    };
+    format!(
+        "default-src 'none'; style-src 'unsafe-inline'; script-src {script}; img-src 'self' data: file:; form-action 'none'"
+    )
+}
 
 /// A page with its menu.
 pub(super) fn document(page: Page, board: &Board, main: &Markup) -> Markup {
@@ -17,7 +29,7 @@ pub(super) fn document(page: Page, board: &Board, main: &Markup) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta http-equiv="Content-Security-Policy" content=(policy(page));
                 title { (page.title()) " · Flywheel" }
                 style { (PreEscaped(STYLE)) }
             }

@@ -14,7 +14,7 @@ pub(super) fn main(board: &Board) -> Markup {
             (tile("In service", &serving.map_or("nothing".into(), |round| format!("round {}", round.round))))
             (tile("On the test set", &serving.map_or("n/a".into(), |round| percent(round.test.value))))
             (tile("In the field", &serving.and_then(|round| round.field).map_or("not labeled".into(), |field| percent(field.value))))
-            (tile("Waiting for a label", &board.queue.iter().filter(|waiting| waiting.history.is_empty()).count().to_string()))
+            (tile("Waiting for a label", &board.waiting.to_string()))
         }
         @if board.rounds.is_empty() {
             p { "There is no round yet: `flywheel round` runs the first." }

@@ -26,7 +26,7 @@
   const isDecided = tile => said.has(first(tile)) || tile.dataset.said !== undefined;
 
   function show(tile) {
-    const word = said.get(first(tile)) ?? tile.dataset.said;
+    const word = said.get(first(tile))?.word ?? tile.dataset.said;
     const text = word === undefined ? '' : WORDS[word] ?? word;
     tile.querySelector('.said').textContent = text;
     tile.classList.toggle('decided', word !== undefined);
@@ -60,7 +60,8 @@
     const tile = tiles[here];
     const images = tile.dataset.images.split(' ');
     undo.push([here, images.map(image => [image, said.get(image)])]);
-    images.forEach(image => said.set(image, word));
+    const at = new Date().toISOString();
+    images.forEach(image => said.set(image, { word, at }));
     keep(KEPT, Object.fromEntries(said));
     decided += 1;
     show(tile);
@@ -72,7 +73,7 @@
     const last = undo.pop();
     if (!last) return;
     const [place, before] = last;
-    before.forEach(([image, word]) => word === undefined ? said.delete(image) : said.set(image, word));
+    before.forEach(([image, decision]) => decision === undefined ? said.delete(image) : said.set(image, decision));
     keep(KEPT, Object.fromEntries(said));
     decided = Math.max(0, decided - 1);
     show(tiles[place]);
@@ -126,12 +127,12 @@
 
   document.getElementById('save').addEventListener('click', () => {
     const quoted = text => /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-    const rows = [...said].map(([image, word]) => `${image},${quoted(word)}\n`);
+    const rows = [...said].map(([image, { word, at }]) => `${image},${quoted(word)},${at}\n`);
     const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob(['image,label\n', ...rows], { type: 'text/csv' }));
+    link.href = URL.createObjectURL(new Blob(['image,label,said_at\n', ...rows], { type: 'text/csv' }));
     link.download = `labels-${by.value.replace(/[^\w-]+/g, '-') || 'me'}.csv`;
     link.click();
-    tell(`${said.size} labels are in ${link.download}: flywheel samples import ${link.download} --by ${by.value}`);
+    tell(`${said.size} labels are in ${link.download}: flywheel samples import ${link.download} --by '${by.value}'`);
   });
 
   tiles.forEach(show);

@@ -1,5 +1,5 @@
 use maud::{Markup, html};
-use models::{Board, Said, board::Waiting};
+use models::{Board, board::Waiting};
 
 use super::{
     frame::{image, percent},
@@ -79,7 +79,7 @@ fn json(value: &impl serde::Serialize) -> String {
 fn tile(board: &Board, first: &Waiting, alike: usize) -> Markup {
     let name = |class: usize| board.labels.name(class);
     let guess = first.guesses.first().map_or("nothing", |(class, _)| name(*class));
-    let said = first.history.last().map(|review| &review.said).filter(|said| **said != Said::Undo);
+    let said = first.holds();
     let images: Vec<String> = board
         .queue
         .iter()

@@ -18,6 +18,9 @@ pub struct FieldVerdict {
     pub samples: usize,
     /// How many of them people have labeled.
     pub labeled: usize,
+    /// Of how many people said that it cannot be told what they show: these are left out.
+    #[serde(default)]
+    pub undecidable: usize,
     /// How many the two models take for different classes.
     pub differ: usize,
     /// Accuracy of the current model on what devices see, with its 95 % interval.
@@ -85,6 +88,7 @@ pub fn against(
     let verdict = FieldVerdict {
         samples: samples.len(),
         labeled: samples.iter().filter(|sample| sample.found.is_some()).count(),
+        undecidable: samples.iter().filter(|sample| sample.undecidable).count(),
         differ: pairs.iter().filter(|pair| pair.differ).count(),
         current: current_accuracy,
         new: new_accuracy,
@@ -127,6 +131,7 @@ mod tests {
             pixels: Pixels { height: 1, width: 1, channels: 1, data: vec![0] },
             came_in: Timestamp::UNIX_EPOCH,
             judges: true,
+            undecidable: false,
             weight: 20.0,
             found: (i < labeled).then_some((20.0 * count as f64 / labeled as f64, Truth::Class(0))),
         };
