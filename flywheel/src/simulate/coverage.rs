@@ -40,11 +40,11 @@ pub struct Coverage {
     pub test: usize,
     /// The truth was not below the lower end of the difference on the test set.
     pub test_at_least: usize,
-    /// Draws for a model that is worse by more than the margin of the field or of the test set.
+    /// Draws for a model that is worse by more than the margin of the field, of the test set, or of a class there.
     pub worse: usize,
     /// Of these, how often the gate let it pass.
     pub worse_passed: usize,
-    /// Draws for a model that is not worse at all.
+    /// Draws for a model that is not worse, nor in any class by more than a quarter of its margin.
     pub not_worse: usize,
     /// Of these, how often the gate refused it.
     pub not_worse_refused: usize,
@@ -94,8 +94,9 @@ pub(super) fn measure(
     let [old_field, new_field] = [current, new].map(|said| accuracy(said.in_field, truths.in_field));
     let [old_test, new_test] = [current, new].map(|said| accuracy(said.on_test, truths.on_test));
     let (in_field, on_test) = (new_field - old_field, new_test - old_test);
-    let is_worse = in_field < -config.field_margin || on_test < -config.margin;
-    let is_better = in_field >= 0.0 && on_test >= 0.0;
+    let lost = class_loss(current.on_test, new.on_test, truths.on_test, labels.len());
+    let is_worse = in_field < -config.field_margin || on_test < -config.margin || lost > config.class_margin;
+    let is_better = in_field >= 0.0 && on_test >= 0.0 && lost <= config.class_margin / 4.0;
     let mut coverage = Coverage::default();
     for _ in 0..DRAWS {
         let mut draw =
@@ -132,6 +133,15 @@ pub(super) fn measure(
         coverage.not_worse_refused += usize::from(is_better && !passed);
     }
     coverage
+}
+
+/// The largest loss of accuracy in a class.
+fn class_loss(old: &[Vec<f32>], new: &[Vec<f32>], truths: &[usize], classes: usize) -> f64 {
+    let right = |logits: &[Vec<f32>], class: usize| {
+        logits.iter().zip(truths).filter(|(logits, truth)| **truth == class && argmax(logits) == class).count() as f64
+    };
+    let count = |class: usize| truths.iter().filter(|truth| **truth == class).count().max(1) as f64;
+    (0..classes).map(|class| (right(old, class) - right(new, class)) / count(class)).fold(0.0, f64::max)
 }
 
 /// How many images a model gets right; those of no class are all wrong.

@@ -1,5 +1,8 @@
 use super::{Estimate, Z_ONE_SIDED, effective};
 
+/// Fraction of a class's images on which two models that are as good differ.
+const TYPICAL: f64 = 0.1;
+
 /// By how much more often the second of each pair is right, with the ends of its one-sided 95 % intervals. The first number of each is
 /// its weight.
 ///
@@ -23,6 +26,13 @@ pub fn matched(pairs: impl Iterator<Item = (f64, bool, bool)> + Clone) -> Estima
     let error = (((better + worse) * count + 1.0) / n - adjusted * adjusted).max(0.0).sqrt() / n.sqrt();
     let half = Z_ONE_SIDED * error;
     Estimate { value: better - worse, at_least: adjusted - half, at_most: adjusted + half }
+}
+
+/// Whether so many images can show that a model which is as good is within a margin: half of the interval is then at most half of the
+/// margin, if the models differ on a tenth of them. Nothing that is found bears on it.
+pub fn is_enough(images: usize, margin: f64) -> bool {
+    let half = Z_ONE_SIDED * (TYPICAL / (images as f64 + 2.0)).sqrt();
+    half <= margin / 2.0
 }
 
 /// The interval of two models that agree on every image is as wide as this margin with so many images, less two.

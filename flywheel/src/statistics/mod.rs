@@ -16,7 +16,7 @@ mod two_samples;
 
 pub use audit::{Outcome, Pair, accuracy, difference};
 pub use calibration_error::{error_by_chance, expected_calibration_error, reliability};
-pub use matched::{matched, needed};
+pub use matched::{is_enough, matched, needed};
 pub use proportion::wilson;
 use serde::{Deserialize, Serialize};
 pub use two_samples::{Difference, of_classes, of_numbers};
@@ -39,12 +39,6 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Whether a difference speaks against a model: it is worse by more than the margin, or there is enough to tell that it is not, and
-    /// that is not shown.
-    pub fn speaks_against(&self, margin: f64) -> bool {
-        self.at_most < -margin || (self.can_tell(margin) && self.at_least < -margin)
-    }
-
     /// Whether the interval is so narrow that a model which is not worse would be shown to be within the margin in 95 of 100 cases: its
     /// half is at most half of the margin.
     pub fn can_tell(&self, margin: f64) -> bool {

@@ -4,13 +4,13 @@ use flywheel::simulate::{RoundOutcome, Simulation};
 
 use crate::{TestResult, succeed};
 
-/// A short form of the simulation in docs/results.md: a device that sends wrong labels does not teach them, the gate's intervals hold, and
+/// A short form of the simulation: a device that sends wrong labels does not teach them, the gate's intervals hold, and
 /// no worse model goes out.
 #[test]
 fn wrong_labels_of_a_device_are_not_learned_and_intervals_hold() -> TestResult {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
-    let small = ["--rounds", "2", "--steps", "150", "--seen", "80", "--reviews", "30"];
+    let small = ["--rounds", "2", "--steps", "120", "--seen", "60", "--reviews", "30"];
     let arguments = [&["simulate", "--scenario", "wrong-device", "--json"], &small[..]].concat();
     let printed = succeed(folder, &arguments)?;
     let simulation: Simulation = serde_json::from_str(&printed)?;
@@ -23,11 +23,11 @@ fn wrong_labels_of_a_device_are_not_learned_and_intervals_hold() -> TestResult {
     assert!(wrong(&run.guarded) < 0.1 && wrong(&run.unguarded) > 0.25, "{run:?}");
     assert_eq!(simulation.bad_published, 0, "{run:?}");
     let coverage = simulation.coverage;
+    let held = [coverage.field, coverage.field_at_least, coverage.field_at_most, coverage.test, coverage.test_at_least];
     let share = |held: usize| held as f64 / coverage.draws as f64;
-    for held in [coverage.field, coverage.field_at_least, coverage.field_at_most, coverage.test, coverage.test_at_least]
-    {
-        assert!(coverage.draws == 200 && share(held) > 0.9, "{coverage:?}");
-    }
+    // Of 200 draws, 95 of 100 are 190, give or take 3; all five together are known better.
+    assert!(coverage.draws == 200 && held.into_iter().all(|held| share(held) > 0.85), "{coverage:?}");
+    assert!(share(held.into_iter().sum()) / 5.0 > 0.92, "{coverage:?}");
 
     // What is done is not played again.
     let out = folder.join("flywheel-simulation");

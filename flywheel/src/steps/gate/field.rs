@@ -40,8 +40,7 @@ pub(super) type Said<'a> = (&'a [Vec<f32>], &'a Calibration);
 /// Judges a model against the current one on audit samples: whether it passes, and why, in words. None if nothing is labeled.
 ///
 /// It is refused if it is worse, at 95 %, or if so much is labeled that a model which is not worse would be shown to be within the
-/// margin, and this one is not. Of each class there is less: there it is refused if it is worse by more than the class's margin, or likewise
-/// not shown to be within it.
+/// margin, and this one is not. Likewise in each class.
 pub fn against(
     samples: &[AuditSample],
     current: Said<'_>,
@@ -97,7 +96,7 @@ pub fn against(
     };
     let margin = config.field_margin;
     let is_worse = difference.at_most < 0.0;
-    let is_refused = is_worse || difference.speaks_against(margin);
+    let is_refused = is_worse || (difference.can_tell(margin) && difference.at_least < -margin);
     let found = match (is_worse, is_refused, difference.can_tell(margin)) {
         (true, ..) => "worse".to_owned(),
         (_, true, _) => format!("below the margin of -{:.1}", 100.0 * margin),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Verdict, points};
 use crate::{
     project::GateConfig,
-    statistics::{Estimate, matched, needed, wilson},
+    statistics::{Estimate, is_enough, matched, needed, wilson},
 };
 
 /// What the gate found of a class.
@@ -40,10 +40,12 @@ impl ClassVerdicts {
             let (images, estimate) = found(class);
             let Estimate { value: difference, at_least: difference_at_least, .. } = estimate;
             let verdict = ClassVerdict { label: label.clone(), images, difference, difference_at_least };
-            if estimate.speaks_against(margin) {
+            let is_enough = is_enough(images, margin);
+            let is_against = if is_enough { estimate.at_least < -margin } else { estimate.at_most < 0.0 };
+            if is_against {
                 against.push(verdict.clone());
             }
-            if estimate.can_tell(margin) {
+            if is_enough {
                 telling.push(verdict);
             }
         }
@@ -81,8 +83,8 @@ pub fn first(logits: &[Vec<f32>], labels: &[usize], classes: usize) -> Verdict {
 }
 
 /// Judges a model against the one it would replace, image by image on the same test set: it must be shown not to be worse by more
-/// than the margin, at 95 %. In no class may it be worse by more than the margin of a class, or, where there are enough images, not be
-/// shown to be within it.
+/// than the margin, at 95 %, nor in any class of which there are enough images by more than the margin of a class. Where there are fewer, it
+/// must not be shown to be worse.
 pub fn against(
     current: &[Vec<f32>],
     new: &[Vec<f32>],
@@ -172,12 +174,12 @@ mod tests {
         assert!(SAME_MATH.same(class.unwrap_or(f64::NAN), -0.242_014_546_581), "{verdict:?}");
         let mild = GateConfig { class_margin: 0.25, ..config };
         assert!(against(&current, &new, &labels, &names(), &mild).passed);
-        // Three images of a class can show nothing, though it gets all of them wrong; eight can.
+        // Two images of a class can show nothing, though it gets both wrong; eight can show that it is worse.
         let few = |logits: &[Vec<f32>]| logits[..108].to_vec();
         let verdict = against(&few(&current), &few(&new), &labels[..108], &names(), &config);
         assert!(!verdict.passed && verdict.classes.len() == 1, "{verdict:?}");
-        let few = |logits: &[Vec<f32>]| logits[..103].to_vec();
-        let verdict = against(&few(&current), &few(&new), &labels[..103], &names(), &config);
+        let few = |logits: &[Vec<f32>]| logits[..102].to_vec();
+        let verdict = against(&few(&current), &few(&new), &labels[..102], &names(), &config);
         assert!(verdict.passed && verdict.classes.len() == 1, "{verdict:?}");
     }
 
