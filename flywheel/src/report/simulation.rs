@@ -13,7 +13,7 @@ use crate::simulate::{Coverage, RoundOutcome, Run, Scenario, Simulation};
 
 const GUARDED: Ink = Ink::Series(0);
 const UNGUARDED: Ink = Ink::Series(1);
-const AUDIT: Ink = Ink::Gap;
+const AUDIT: Ink = Ink::Reference(0);
 /// Panels beside each other in a drawing, and their size in pixels.
 const COLUMNS: usize = 2;
 const PANEL: [usize; 2] = [480, 310];
@@ -63,7 +63,7 @@ pub fn simulation_svg(simulation: &Simulation) -> String {
         svg xmlns="http://www.w3.org/2000/svg" width=(columns * width) viewBox=(size) font-family="sans-serif" role="img"
             aria-label="Accuracy in the field by round, in each scenario" {
             style { (PreEscaped(STYLE)) "svg { background: var(--paper) }" }
-            @for (x, ink, text) in [(12, GUARDED, "with guards"), (132, UNGUARDED, "without")] {
+            @for (x, ink, text) in [(12, GUARDED, "with guards"), (132, UNGUARDED, "without"), (232, AUDIT, "by audit, 95 %, of the model before")] {
                 line class={ "stroke " (ink.class()) } x1=(x) x2=(x + 24) y1="16" y2="16" stroke-width="3" {}
                 text class={ "fill " (Ink::Text.class()) } x=(x + 30) y="20" font-size="13" { (text) }
             }
