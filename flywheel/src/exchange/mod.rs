@@ -16,11 +16,12 @@ mod webdataset;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use models::{LabelSet, Review, Reviews};
 
 pub use metadata::Imported;
+use metadata::new_reviews;
 pub use queue::{Queued, Why, queue};
 
 /// Writes samples to a tar, if the path says so, or else to a folder.
@@ -43,8 +44,8 @@ pub fn import(
     by: &str,
     at: Timestamp,
 ) -> Result<(Vec<Review>, Imported)> {
-    let import = if is_tar(path) { webdataset::import } else { table::import };
-    import(path, labels, reviews, by, at)
+    let rows = if is_tar(path) { webdataset::rows(path, labels)? } else { table::rows(path, labels)? };
+    new_reviews(rows, reviews, by, at).with_context(|| format!("in {}", path.display()))
 }
 
 fn is_tar(path: &Path) -> bool {

@@ -2,17 +2,16 @@
 //! `imagefolder` looks for.
 //!
 //! The columns: `image`, the digest that names it; `file_name`; `why` a label is worth something; `label`, what people have said, to be filled
-//! in; `held`, the same, to stay as it is; `device`, `source`, `captured`; `device_label` and `device_confidence`, what the device said; `predicted` and `confidence`, what the
-//! current model says, and `prob_CLASS` for each class.
+//! in; `held`, the same, to stay as it is; `device`, `source`, `captured`; `device_label` and `device_confidence`, what the device said;
+//! `predicted` and `confidence`, what the current model says, and `prob_CLASS` for each class.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use jiff::Timestamp;
-use models::{LabelSet, Review, Reviews, durable};
+use models::{LabelSet, Reviews, durable};
 
 use super::{
-    metadata::{Imported, Metadata, Row, new_reviews},
+    metadata::{Metadata, Row},
     queue::Queued,
     said,
 };
@@ -81,13 +80,7 @@ fn harmless(text: String) -> String {
 ///
 /// # Errors
 /// If the table cannot be read, or a row names no image or no class, with the line.
-pub(super) fn import(
-    path: &Path,
-    labels: &LabelSet,
-    reviews: &Reviews,
-    by: &str,
-    at: Timestamp,
-) -> Result<(Vec<Review>, Imported)> {
+pub(super) fn rows(path: &Path, labels: &LabelSet) -> Result<Vec<Row>> {
     let mut table = csv::Reader::from_path(path).with_context(|| format!("cannot read {}", path.display()))?;
     let header = table.headers().with_context(|| format!("cannot read {}", path.display()))?.clone();
     let column = |name: &str| {
@@ -107,14 +100,16 @@ pub(super) fn import(
             said_at: said_at.map(|said_at| cell(said_at).parse()).transpose().with_context(context)?,
         })
     });
-    new_reviews(rows, reviews, by, at).with_context(|| format!("in {}", path.display()))
+    rows.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use models::{Digest, Said};
+    use jiff::Timestamp;
+    use models::{Digest, Review, Said};
 
     use super::*;
+    use crate::exchange::{Imported, import};
 
     #[test]
     fn a_table_says_what_is_new_and_a_wrong_row_is_an_error_with_its_line() -> Result<()> {

@@ -8,12 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use jiff::Timestamp;
-use models::{Digest, LabelSet, Review, Reviews, durable};
+use models::{Digest, LabelSet, Reviews, durable};
 use serde::Deserialize;
 
 use super::{
-    metadata::{Imported, Metadata, Row, new_reviews},
+    metadata::{Metadata, Row},
     queue::Queued,
     said,
 };
@@ -61,17 +60,11 @@ struct Described {
 ///
 /// # Errors
 /// If the tar cannot be read, or a description names no image or no class, with its name.
-pub(super) fn import(
-    path: &Path,
-    labels: &LabelSet,
-    reviews: &Reviews,
-    by: &str,
-    at: Timestamp,
-) -> Result<(Vec<Review>, Imported)> {
+pub(super) fn rows(path: &Path, labels: &LabelSet) -> Result<Vec<Row>> {
     let context = || format!("cannot read {}", path.display());
     let mut tar = tar::Archive::new(File::open(path).with_context(context)?);
     let rows = tar.entries().with_context(context)?.filter_map(|entry| described(entry, labels).transpose());
-    new_reviews(rows, reviews, by, at).with_context(|| format!("in {}", path.display()))
+    rows.collect::<Result<_>>().with_context(|| format!("in {}", path.display()))
 }
 
 fn described(entry: io::Result<tar::Entry<'_, File>>, labels: &LabelSet) -> Result<Option<Row>> {
@@ -91,11 +84,12 @@ fn described(entry: io::Result<tar::Entry<'_, File>>, labels: &LabelSet) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use models::{Pixels, Prediction, Reason, Said};
+    use jiff::Timestamp;
+    use models::{Pixels, Prediction, Reason, Review, Said};
 
     use super::*;
     use crate::{
-        exchange::{Why, queue::Queued},
+        exchange::{Imported, Why, import, queue::Queued},
         steps::{relabel::Relabeled, testing},
     };
 

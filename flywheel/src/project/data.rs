@@ -168,7 +168,7 @@ impl ProjectData {
     }
 
     /// The pictures that are trained on already, likewise.
-    fn known_pictures(&self) -> BTreeSet<Digest> {
+    pub fn known_pictures(&self) -> BTreeSet<Digest> {
         let labeled = self.labeled.iter().map(|(file, _)| file);
         labeled.chain(&self.unlabeled).map(|file| file.pixels.digest()).collect()
     }

@@ -217,7 +217,7 @@ fn audit_samples(
         let manifest = Bundle::open(&project.bundle_folder(record.round))?;
         probabilities.insert(record.bundle, manifest.manifest().collection.audit_probability);
     }
-    let known = data.pictures().known;
+    let known = data.known_pictures();
     let rules = Rules {
         labels: &data.labels,
         preprocessing: &project.config().preprocessing,

@@ -109,8 +109,9 @@ impl Loop<'_, '_> {
         let (play, round) = (self.play, record.round);
         let (new, new_bundle) = self.model(round)?;
         let serving = if record.published { round } else { before.context("the first model has to go out")?.serving };
+        let share = |right: usize, images: &LabeledImages| right as f64 / images.len() as f64;
         let accuracy = |model: &DeviceModel, images: &LabeledImages| {
-            Ok::<_, anyhow::Error>(right(&model.logits(&images.images)?, &images.labels) as f64 / images.len() as f64)
+            Ok::<_, anyhow::Error>(share(right(&model.logits(&images.images)?, &images.labels), images))
         };
         let like_labels = play.truth_of_labels();
         let (serves, _) = self.model(serving)?;
@@ -132,9 +133,11 @@ impl Loop<'_, '_> {
 
         let (old, old_bundle) = self.model(before.serving)?;
         let in_field = play.truth(round - 1);
+        let [old_field, new_field] = [old.logits(&in_field.images)?, new.logits(&in_field.images)?];
+        let [old_test, new_test] = [old.logits(&like_labels.images)?, new.logits(&like_labels.images)?];
         outcome.replaced = Some(Replaced {
-            field: [before.field_accuracy, accuracy(&new, &in_field)?],
-            labels: [before.labels_accuracy, accuracy(&new, &like_labels)?],
+            field: [before.field_accuracy, share(right(&new_field, &in_field.labels), &in_field)],
+            labels: [before.labels_accuracy, share(right(&new_test, &like_labels.labels), &like_labels)],
         });
         outcome.wrong_samples = self.wrong(&record.inputs.samples, &old)?;
         if let Some(field) = &record.verdict.field {
@@ -144,8 +147,6 @@ impl Loop<'_, '_> {
             rounds.for_each(|seen| counted.extend(seen.clone()));
             outcome.audit = Some(Audited { estimate: field.current, truth: accuracy(&old, &counted)? });
         }
-        let [old_field, new_field] = [old.logits(&in_field.images)?, new.logits(&in_field.images)?];
-        let [old_test, new_test] = [old.logits(&like_labels.images)?, new.logits(&like_labels.images)?];
         let calibrations = [&old_bundle, &new_bundle].map(|bundle| &bundle.manifest().calibration);
         outcome.coverage = Some(coverage::measure(
             &coverage::Said { in_field: &old_field, on_test: &old_test, calibration: calibrations[0] },
