@@ -74,7 +74,7 @@ impl Server {
         Ok(Self { url, data, handle, runtime })
     }
 
-    fn token(&self, name: &str, role: Role) -> Result<String> {
+    pub(crate) fn token(&self, name: &str, role: Role) -> Result<String> {
         let token = format!("token of {name}");
         self.runtime.block_on(async {
             let expires = Timestamp::now() + SignedDuration::from_mins(5);
@@ -91,8 +91,12 @@ impl Server {
     }
 
     pub(crate) fn enrol_in(&self, place: &Path, name: &str, role: Role) -> TestResult {
+        self.enrol_by(place, name, role, &self.token(name, role)?)
+    }
+
+    pub(crate) fn enrol_by(&self, place: &Path, name: &str, role: Role, token: &str) -> TestResult {
         let certificate = Some(self.certificate()).filter(|path| path.exists());
-        let enrolled = Credentials::enrol(place, &self.url, &self.token(name, role)?, certificate.as_deref())?;
+        let enrolled = Credentials::enrol(place, &self.url, token, certificate.as_deref())?;
         assert_eq!((enrolled.enrolled().name.as_str(), enrolled.enrolled().role), (name, role));
         Ok(())
     }

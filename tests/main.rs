@@ -6,6 +6,7 @@ mod emulated;
 mod exchange;
 mod fourier;
 mod hub;
+mod hub_pages;
 mod interop;
 mod layering;
 mod objects;

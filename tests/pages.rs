@@ -6,11 +6,11 @@
 use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
 
 use flywheel::exchange;
-use hub::pages::{Page, picture};
+use hub::pages::{Page, Place, picture};
 use jiff::Timestamp;
 use models::{
     Board, Digest, LabelSet, Pixels, Review, Reviews, Said,
-    board::{Cell, Interval, Mistake, RoundLine, Waiting},
+    board::{Cell, DeviceDrift, Interval, Mistake, RoundLine, Waiting},
     sync::{Counters, DeviceStatus},
 };
 
@@ -19,18 +19,18 @@ use crate::TestResult;
 /// What somebody could call a device, or say.
 const HOSTILE: &str = "\"><script>alert(1)</script>";
 /// Images to review, of which the seventh looks like the sixth.
-const WAITING: u8 = 9;
+pub(crate) const WAITING: u8 = 9;
 
-fn image(shade: u8) -> Pixels {
+pub(crate) fn image(shade: u8) -> Pixels {
     Pixels { height: 8, width: 8, channels: 1, data: (0..64).map(|i| shade * 20 + i).collect() }
 }
 
-fn digest(shade: u8) -> Digest {
+pub(crate) fn digest(shade: u8) -> Digest {
     image(shade).digest()
 }
 
 /// Two rounds, the second refused; a device; one mistake of each kind; images of which nobody has said anything, but for a last one.
-fn board() -> Result<Board, models::Error> {
+pub(crate) fn board() -> Result<Board, models::Error> {
     let round = |round: u32, published: bool| RoundLine {
         round,
         finished: Timestamp::UNIX_EPOCH,
@@ -78,6 +78,7 @@ fn board() -> Result<Board, models::Error> {
             update: None,
             reported: Timestamp::UNIX_EPOCH,
         }],
+        drifts: vec![DeviceDrift { device: HOSTILE.into(), confidence: 0.1, classes: 0.4, is_rare: true }],
         confusion: vec![
             vec![cell(0..4), cell(4..6), cell(0..0)],
             vec![cell(0..0), cell(6..8), cell(8..9)],
@@ -95,7 +96,7 @@ fn write(folder: &Path, board: &Board) -> TestResult {
         fs::write(folder.join(picture(digest(shade))), image(shade).to_png()?)?;
     }
     for page in Page::ALL {
-        fs::write(folder.join(page.file()), page.html(board))?;
+        fs::write(folder.join(page.file()), page.html(board, Place::Files))?;
     }
     Ok(())
 }
@@ -104,7 +105,7 @@ fn write(folder: &Path, board: &Board) -> TestResult {
 fn pages_escape_what_they_show_and_refer_to_nothing_outside() -> TestResult {
     let board = board()?;
     for page in Page::ALL {
-        let html = page.html(&board);
+        let html = page.html(&board, Place::Files);
         assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("<script>alert"), "{page:?}");
         // Every picture that a page shows is one that is written.
         for part in html.split("src=\"").skip(1) {

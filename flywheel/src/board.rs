@@ -1,46 +1,82 @@
 //! What the pages show, put together from a project.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use anyhow::Result;
-use edge_runtime::sync::statuses;
-use jiff::Timestamp;
+use edge_runtime::sync::{Address, Remote};
+use jiff::{SignedDuration, Timestamp};
 use models::{
-    Board, Digest, PerceptualHash, Pixels, Reviews,
-    board::{Cell, Interval, Mistake, RoundLine, Waiting},
+    Board, Digest, PerceptualHash, Pixels, Prediction, Reviews,
+    board::{Cell, DeviceDrift, Interval, Mistake, RoundLine, Waiting},
     calibration::argmax,
     collection::NearDuplicates,
+    hub::PAGES,
     preprocess,
+    sync::{self, BOARD, DeviceStatus, PICTURES},
 };
 use rayon::prelude::*;
 
 use crate::{
     exchange::{Queued, Why, queue},
+    progress::Progress,
     project::{Project, ProjectData},
     round::{self, RoundRecord, records},
     statistics::Estimate,
     steps::{
-        audit::cohorts,
+        collected::Collected,
         gate::{self, Answer},
-        ingest,
-        relabel::{Labeler, relabel},
-        review::reviews,
+        relabel::{Labeler, Relabeled, relabel},
+        watch::Drift,
     },
 };
 
+/// Samples to review that there are on the pages, if nobody says otherwise.
+pub const LIMIT: usize = 500;
 /// Largest width and height of a picture, in pixels.
 const SIDE: u32 = 256;
+/// Test images that a device's samples are compared with, at most.
+const COMPARED: usize = 1000;
 /// Pictures of a class that is right.
 const RIGHT: usize = 12;
 
 /// Pictures as PNG files, by what they are of.
 pub type Pictures = BTreeMap<Digest, Vec<u8>>;
 
+/// Brings the pages of the project's hub up to date, if its remote is one. That it failed is said, and no more: they are made anew often.
+pub fn show(project: &Project, progress: &Progress) {
+    let Address::Hub(url) = project.remote() else { return };
+    if let Err(e) = show_at_hub(project) {
+        progress.line(format!("the pages at {url}{PAGES}/ are as they were: {e:#}"));
+    }
+}
+
+fn show_at_hub(project: &Project) -> Result<()> {
+    let (_lock, remote, _) = round::take_in(project)?;
+    // How devices are, a hub shows by itself.
+    let (board, pictures) = board(project, Vec::new(), LIMIT, Timestamp::now())?;
+    put(&remote, &board, pictures)
+}
+
+/// Puts a board on a hub, after those of its pictures that are not there yet.
+///
+/// # Errors
+/// If the remote fails.
+pub fn put(remote: &Remote, board: &Board, pictures: Pictures) -> Result<()> {
+    let there: BTreeSet<String> = remote.list(PICTURES)?.into_iter().collect();
+    for (image, png) in pictures {
+        let name = sync::picture(image);
+        if !there.contains(&name) {
+            remote.put(&name, png)?;
+        }
+    }
+    Ok(remote.put(BOARD, serde_json::to_vec(board)?)?)
+}
+
 /// The board with its pictures; of the samples that wait for a person, the first `limit`.
 ///
 /// # Errors
-/// If something of the project cannot be read, or the remote fails.
-pub fn board(project: &Project, limit: usize, now: Timestamp) -> Result<(Board, Pictures)> {
+/// If something of the project cannot be read.
+pub fn board(project: &Project, devices: Vec<DeviceStatus>, limit: usize, now: Timestamp) -> Result<(Board, Pictures)> {
     let data = ProjectData::load(project)?;
     let records = records(project)?;
     let mut pictures = Pictures::new();
@@ -48,15 +84,27 @@ pub fn board(project: &Project, limit: usize, now: Timestamp) -> Result<(Board, 
         made: now,
         labels: data.labels.clone(),
         rounds: records.iter().map(|record| line(project, record)).collect::<Result<_>>()?,
-        devices: statuses(&round::open_remote(project)?)?,
+        devices,
+        drifts: Vec::new(),
         confusion: Vec::new(),
         worst: Vec::new(),
         waiting: 0,
         queue: Vec::new(),
     };
     if let Some(labeler) = round::current_labeler(project, &data)? {
-        mistakes(&mut board, &data, &labeler, &mut pictures)?;
-        (board.queue, board.waiting) = waiting(project, &labeler, limit, now, &mut pictures)?;
+        let on_test = mistakes(&mut board, &data, &labeler, &mut pictures)?;
+        let Collected { samples, cohorts, reviews } = Collected::load(project, now)?;
+        let (relabeled, _) = relabel(&labeler, &project.config().preprocessing, samples)?;
+        let since = now - SignedDuration::from_hours(24 * i64::from(project.config().gate.audit_days));
+        let lately: BTreeSet<Digest> = cohorts
+            .iter()
+            .filter(|cohort| cohort.came_in >= since)
+            .flat_map(|cohort| cohort.samples.iter().copied())
+            .collect();
+        board.drifts = drifts(&relabeled, &lately, &on_test, data.labels.len());
+        let queue = queue(&relabeled, &cohorts, &reviews);
+        let near = project.config().collection.near_duplicates;
+        (board.queue, board.waiting) = waiting(queue, &reviews, near, limit, &mut pictures)?;
     }
     Ok((board, pictures))
 }
@@ -81,8 +129,13 @@ fn line(project: &Project, record: &RoundRecord) -> Result<RoundLine> {
     })
 }
 
-/// Fills in what the current model makes of the test set.
-fn mistakes(board: &mut Board, data: &ProjectData, labeler: &Labeler, pictures: &mut Pictures) -> Result<()> {
+/// Fills in what the current model makes of the test set, and returns what it says of it.
+fn mistakes(
+    board: &mut Board,
+    data: &ProjectData,
+    labeler: &Labeler,
+    pictures: &mut Pictures,
+) -> Result<Vec<Prediction>> {
     let test = data.test_images();
     let logits = labeler.model.logits(&test.images)?;
     let classes = data.labels.len();
@@ -106,7 +159,28 @@ fn mistakes(board: &mut Board, data: &ProjectData, labeler: &Labeler, pictures: 
             confidence: answer.new.confidence,
         });
     }
-    Ok(())
+    Ok(predictions)
+}
+
+/// How what each device sees differs from the test set, by those of its audit samples that came in lately.
+fn drifts(
+    relabeled: &[Relabeled],
+    lately: &BTreeSet<Digest>,
+    on_test: &[Prediction],
+    classes: usize,
+) -> Vec<DeviceDrift> {
+    let mut by_device: BTreeMap<&str, Vec<&Prediction>> = BTreeMap::new();
+    for Relabeled { sample, prediction, .. } in relabeled.iter().filter(|r| lately.contains(&r.sample.record.image)) {
+        by_device.entry(&sample.record.device).or_default().push(prediction);
+    }
+    // Evenly, since test images are often in the order of their classes.
+    let on_test: Vec<&Prediction> = on_test.iter().step_by(on_test.len().div_ceil(COMPARED).max(1)).collect();
+    let drift = |(device, now): (&str, Vec<&Prediction>)| {
+        let drift = Drift::between(&now, &on_test, classes)?;
+        let [confidence, of_classes] = [drift.confidence.distance, drift.classes.distance];
+        Some(DeviceDrift { device: device.to_owned(), confidence, classes: of_classes, is_rare: drift.is_rare() })
+    };
+    by_device.into_par_iter().filter_map(drift).collect()
 }
 
 fn picture(image: &Pixels, pictures: &mut Pictures) -> Result<Digest> {
@@ -119,23 +193,18 @@ fn picture(image: &Pixels, pictures: &mut Pictures) -> Result<Digest> {
 
 /// The samples that wait for a person, with what is known of each.
 fn waiting(
-    project: &Project,
-    labeler: &Labeler,
+    mut queue: Vec<Queued<'_>>,
+    reviews: &Reviews,
+    near: NearDuplicates,
     limit: usize,
-    now: Timestamp,
     pictures: &mut Pictures,
 ) -> Result<(Vec<Waiting>, usize)> {
-    let samples = ingest::samples(project)?;
-    let cohorts = cohorts(project, &samples, now)?;
-    let reviews = reviews(project)?;
-    let (relabeled, _) = relabel(labeler, &project.config().preprocessing, samples)?;
-    let mut queue = queue(&relabeled, &cohorts, &reviews);
     let undecided =
         queue.iter().take_while(|queued| reviews.of(queued.relabeled.sample.record.image).is_none()).count();
     if undecided > limit {
         queue.drain(limit..undecided);
     }
-    let likes = likes(&queue, &reviews, project.config().collection.near_duplicates);
+    let likes = likes(&queue, reviews, near);
     let thumbnails = queue.par_iter().map(|queued| {
         let sample = &queued.relabeled.sample;
         Ok((sample.record.image, preprocess::thumbnail(&sample.record.source, &sample.image, SIDE)?))

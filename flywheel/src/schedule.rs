@@ -1,4 +1,4 @@
-//! Rounds one after another: when enough new samples are in, or when it is time.
+//! Rounds one after another: when enough new samples or labels are in, or when it is time.
 
 use std::{
     thread,
@@ -7,24 +7,29 @@ use std::{
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
+use models::Reviews;
 
 use crate::{
-    interrupt,
+    board, interrupt,
     progress::Progress,
     project::Project,
     round::{self, RoundRecord, records},
-    steps::ingest,
+    steps::{ingest, review},
 };
 
 /// How often Ctrl-C is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// After the pages were made, they are left for so many times as long.
+const PAUSE: u32 = 20;
 
 /// When a round starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     /// So many samples are new since the last one.
     pub samples: usize,
-    /// So long after the last one, if any sample is new.
+    /// So many images have been labeled since the last one began.
+    pub labels: usize,
+    /// So long after the last one, if any sample or label is new.
     pub every: Option<SignedDuration>,
     /// How often the remote is asked.
     pub poll: Duration,
@@ -34,11 +39,11 @@ pub struct Schedule {
 
 impl Schedule {
     /// Whether a round is to start: always the first.
-    pub fn is_due(&self, last: Option<&RoundRecord>, samples: usize, now: Timestamp) -> bool {
+    pub fn is_due(&self, last: Option<&RoundRecord>, samples: usize, labels: usize, now: Timestamp) -> bool {
         let Some(last) = last else { return true };
         let new = new_samples(last, samples);
         let is_time = self.every.is_some_and(|every| now.duration_since(last.finished) >= every);
-        new >= self.samples.max(1) || (new > 0 && is_time)
+        new >= self.samples.max(1) || labels >= self.labels.max(1) || (new + labels > 0 && is_time)
     }
 }
 
@@ -60,14 +65,23 @@ pub fn run(
 ) -> Result<()> {
     let mut rounds = 0;
     let mut said = String::new();
+    let mut pages = Pages::default();
+    let mut here = Here::default();
     while schedule.rounds.is_none_or(|all| rounds < all) && interrupt::check().is_ok() {
-        match pass(project, schedule, progress) {
-            Ok(Some(record)) => {
+        match pass(project, schedule, &mut here, progress) {
+            Ok(Pass::Round(record)) => {
                 done(&record)?;
                 rounds += 1;
+                pages.show(project, progress);
                 continue;
             }
-            Ok(None) => said.clear(),
+            Ok(Pass::Waiting { is_news }) => {
+                said.clear();
+                pages.are_old |= is_news;
+                if pages.is_time() {
+                    pages.show(project, progress);
+                }
+            }
             Err(_) if interrupt::check().is_err() => break,
             Err(e) => {
                 let trouble = format!("{e:#}");
@@ -82,26 +96,67 @@ pub fn run(
     Ok(())
 }
 
+/// What came of looking whether a round is due.
+enum Pass {
+    /// One was run.
+    Round(Box<RoundRecord>),
+    /// None was due.
+    Waiting {
+        /// Something has come in.
+        is_news: bool,
+    },
+}
+
+/// What is here of samples and labels; read again only when something comes in.
+#[derive(Default)]
+struct Here {
+    /// Files of reviews, which are only ever added.
+    said: Option<usize>,
+    samples: usize,
+    reviews: Reviews,
+}
+
+/// When the hub's pages were made, which takes long where many samples are.
+#[derive(Default)]
+struct Pages {
+    are_old: bool,
+    last: Option<(Instant, Duration)>,
+}
+
+impl Pages {
+    /// Whether something is new, and the work has paused for long enough.
+    fn is_time(&self) -> bool {
+        self.are_old && self.last.is_none_or(|(end, took)| end.elapsed() >= took * PAUSE)
+    }
+
+    fn show(&mut self, project: &Project, progress: &Progress) {
+        let begin = Instant::now();
+        board::show(project, progress);
+        (self.are_old, self.last) = (false, Some((Instant::now(), begin.elapsed())));
+    }
+}
+
 /// A round, if one is due.
-fn pass(project: &Project, schedule: &Schedule, progress: &Progress) -> Result<Option<RoundRecord>> {
+fn pass(project: &Project, schedule: &Schedule, here: &mut Here, progress: &Progress) -> Result<Pass> {
     let all = records(project)?;
     let last = all.last();
     let is_begun = round::inputs(project, all.len() as u32 + 1)?.is_some();
-    if last.is_some() && !is_begun {
-        let samples = take_in(project)?;
-        let now = Timestamp::now();
-        if !schedule.is_due(last, samples, now) {
-            return Ok(None);
+    if let Some(last) = last
+        && !is_begun
+    {
+        let (_lock, _, came_in) = round::take_in(project)?;
+        // Tables are imported beside the loop.
+        let said = Some(review::files(project)?.len());
+        let is_news = came_in.segments > 0 || said != here.said;
+        if is_news {
+            *here = Here { said, samples: ingest::samples(project)?.len(), reviews: review::reviews(project)? };
+        }
+        let labels = here.reviews.since(last.inputs.began).count();
+        if !schedule.is_due(Some(last), here.samples, labels, Timestamp::now()) {
+            return Ok(Pass::Waiting { is_news });
         }
     }
-    round::run(project, progress).map(Some)
-}
-
-/// Takes in what the devices have sent: how many samples there are.
-fn take_in(project: &Project) -> Result<usize> {
-    let _lock = round::lock(project)?;
-    ingest::ingest(project, &round::open_remote(project)?, Timestamp::now())?;
-    Ok(ingest::samples(project)?.len())
+    Ok(Pass::Round(Box::new(round::run(project, progress)?)))
 }
 
 fn wait(time: Duration) {
@@ -120,9 +175,10 @@ mod tests {
     };
 
     #[test]
-    fn a_round_is_due_with_enough_new_samples_or_in_time_with_any() {
+    fn a_round_is_due_with_enough_new_samples_or_labels_or_in_time_with_any() {
         let schedule = Schedule {
             samples: 100,
+            labels: 20,
             every: Some(SignedDuration::from_hours(24)),
             poll: Duration::from_secs(60),
             rounds: None,
@@ -130,13 +186,21 @@ mod tests {
         let choice = Choice { chosen: 40, labeled: 5, audit: 10, unsure: 50, like_test: 3, ..Choice::default() };
         let last = RoundRecord { inputs: Inputs { choice, ..Inputs::none(Timestamp::UNIX_EPOCH) }, ..recorded(1) };
         let after = |hours: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
-        assert!(schedule.is_due(None, 0, after(0)), "the first needs no samples");
+        assert!(schedule.is_due(None, 0, 0, after(0)), "the first needs no samples");
         // The last one has looked at 100.
-        for (samples, hours, due) in
-            [(199, 1, false), (200, 1, true), (101, 25, true), (100, 25, false), (60, 25, true), (60, 1, false)]
-        {
-            assert_eq!(schedule.is_due(Some(&last), samples, after(hours)), due, "{samples} samples, {hours} hours");
+        for (samples, labels, hours, due) in [
+            (199, 19, 1, false),
+            (200, 0, 1, true),
+            (100, 20, 1, true),
+            (101, 0, 25, true),
+            (100, 1, 25, true),
+            (100, 0, 25, false),
+            (60, 0, 25, true),
+            (60, 0, 1, false),
+        ] {
+            let is_due = schedule.is_due(Some(&last), samples, labels, after(hours));
+            assert_eq!(is_due, due, "{samples} samples, {labels} labels, {hours} hours");
         }
-        assert!(!Schedule { every: None, ..schedule }.is_due(Some(&last), 101, after(25)));
+        assert!(!Schedule { every: None, ..schedule }.is_due(Some(&last), 101, 1, after(25)));
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Error, Result,
+    Error, Result, board,
     channels::Channels,
     database::Client,
     rollout::{Plan, Verdict},
@@ -37,7 +37,9 @@ pub enum Order {
     },
     /// Who was enrolled: a list of [`KnownKey`].
     Clients {},
-    /// Take a key all its rights: nothing.
+    /// Who is signed in at the pages: a list of [`crate::database::Session`].
+    Sessions {},
+    /// Take a name's key and sessions all their rights: nothing.
     Revoke {
         /// Whose.
         name: String,
@@ -151,9 +153,10 @@ pub async fn execute(channels: &Channels, order: Order, who: &str, now: Timestam
     match order {
         Order::Token { name, role, hours } => answer(&token(channels, name, role, hours, who, now).await?),
         Order::Clients {} => answer(&database.clients().await?.into_iter().map(KnownKey::from).collect::<Vec<_>>()),
+        Order::Sessions {} => answer(&database.sessions(now).await?),
         Order::Revoke { name } => {
             if !database.revoke(&name, now).await? {
-                return Err(Error::Content(format!("{name:?} has no key that could be revoked")));
+                return Err(Error::Content(format!("{name:?} has no key and no session that could be revoked")));
             }
             answer(&database.log(who, "revoked", &name, now).await?)
         }
@@ -214,6 +217,7 @@ async fn forget(channels: &Channels, device: &str, who: &str, now: Timestamp) ->
     // Segments first: a receipt without one does no harm, and a crash in between is made good by the same order.
     objects.delete_all(names).await?;
     objects.delete_all(objects.list(&format!("receipts/{device}")).await?).await?;
+    board::forget(objects, device).await?;
     database.forget(device).await?;
     database.log(who, "forgot", &format!("{segments} segments of {device}"), now).await?;
     Ok(Forgotten { segments })

@@ -4,6 +4,7 @@ mod admin;
 mod enrol;
 mod name;
 mod objects;
+mod pages;
 
 use std::{
     net::SocketAddr,
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use models::{
     Digest,
-    hub::{ADMIN, Action, ENROL, OBJECTS},
+    hub::{ADMIN, Action, ENROL, OBJECTS, Role},
     signing::request::Claim,
 };
 use tokio::sync::{Mutex, Semaphore};
@@ -33,6 +34,7 @@ use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 use crate::{
     Error, Result,
     auth::authenticate,
+    board::Boards,
     channels::Channels,
     database::Client,
     intake::Intake,
@@ -43,7 +45,7 @@ use crate::{
 
 /// That database and store answered is believed for so long.
 const READY_FOR: Duration = Duration::from_secs(2);
-/// Messages are pages of text, in bytes.
+/// Messages are some lines of text, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
 
 /// Everything that a request needs.
@@ -55,6 +57,8 @@ pub struct Hub {
     pub statuses: Statuses,
     /// What they should run.
     pub channels: Channels,
+    /// What the pages show.
+    pub boards: Boards,
     /// How much may be asked for.
     pub limits: Limits,
     /// How much was.
@@ -73,8 +77,9 @@ impl Hub {
     pub fn new(intake: Intake, limits: Limits) -> Self {
         let (meter, places) = (Meter::new(&limits), Semaphore::new(limits.uploads));
         let channels = Channels { database: intake.database.clone(), objects: intake.objects.clone() };
-        let (statuses, metrics, uploads) = (Statuses::default(), Arc::default(), Uploads::default());
-        Self { intake, statuses, channels, limits, metrics, meter, uploads, places, last_ready: Mutex::default() }
+        let (statuses, boards, metrics) = (Statuses::default(), Boards::default(), Arc::default());
+        let (uploads, last_ready) = (Uploads::default(), Mutex::default());
+        Self { intake, statuses, channels, boards, limits, metrics, meter, uploads, places, last_ready }
     }
 
     /// What has to be done now and then: statuses written, meters tidied.
@@ -96,7 +101,10 @@ impl Hub {
     async fn admit(&self, request: &Parts, now: Timestamp) -> Result<(Client, Claim)> {
         match authenticate(&self.intake.database, request, now).await {
             Ok((client, claim)) => {
-                self.meter.known(claim.key)?;
+                // The workstations are few, and the hub is theirs.
+                if matches!(client.role, Role::Device | Role::Reviewer) {
+                    self.meter.known(claim.key)?;
+                }
                 Ok((client, claim))
             }
             Err(e @ (Error::Database(_) | Error::Clock { .. })) => Err(e),
@@ -128,6 +136,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
             &format!("{OBJECTS}/{{*name}}"),
             get(objects::read).head(objects::look_up).layer(answered).put(objects::write),
         )
+        .merge(pages::router().layer(answered))
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyTimeoutLayer::new(hub.limits.silence))
         .layer(from_fn_with_state(Arc::clone(&hub.metrics), measure))
@@ -150,9 +159,9 @@ async fn openapi() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], include_str!("api/openapi.json"))
 }
 
-/// A message's content, if it is what was signed; `what` names it in errors.
-async fn signed_content(what: &str, body: Body, claim: &Claim) -> Result<Bytes> {
-    let content = to_bytes(body, MAX_MESSAGE).await.map_err(|e| Error::BrokenOff(format!("{what}: {e}")))?;
+/// A message's content of at most so many bytes, if it is what was signed; `what` names it in errors.
+async fn signed_content(what: &str, body: Body, claim: &Claim, most: usize) -> Result<Bytes> {
+    let content = to_bytes(body, most).await.map_err(|e| Error::BrokenOff(format!("{what}: {e}")))?;
     if Digest::of(&content) == claim.content {
         return Ok(content);
     }

@@ -22,7 +22,7 @@ use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::Subsc
 use self::place::{OPERATOR, Place};
 pub use self::{
     backup::{BackupArgs, RestoreArgs},
-    clients::{ClientsArgs, ForgetArgs, RevokeArgs},
+    clients::{ClientsArgs, ForgetArgs, RevokeArgs, SessionsArgs},
     devices::DevicesArgs,
     log::LogArgs,
     place::Ask,
@@ -54,15 +54,17 @@ struct Program {
 pub enum HubCommand {
     /// Serve devices and workstations
     Serve(Box<ServeArgs>),
-    /// Make a token with which one key can be enrolled, once
+    /// Make a token with which one key can be enrolled, or one browser signed in, once
     Token(TokenArgs),
     /// Show who was enrolled
     Clients(ClientsArgs),
+    /// Show who is signed in at the pages
+    Sessions(SessionsArgs),
     /// Show how the devices are, and how they do with the last bundle
     Devices(DevicesArgs),
     /// Show how the last bundles go out, set the steps, or decide by hand
     Rollout(RolloutArgs),
-    /// Take a key all its rights, at once
+    /// Take a name's key and sessions all their rights, at once
     Revoke(RevokeArgs),
     /// Delete every sample that a device has sent
     Forget(ForgetArgs),
@@ -140,6 +142,7 @@ pub fn execute(command: HubCommand, ask: Option<Ask<'_>>) -> Result<()> {
             HubCommand::Serve(args) => serve::run(*args).await,
             HubCommand::Token(args) => token::run(args, &place).await,
             HubCommand::Clients(args) => clients::run(args, &place).await,
+            HubCommand::Sessions(args) => clients::sessions(args, &place).await,
             HubCommand::Devices(args) => devices::run(args, &place).await,
             HubCommand::Rollout(args) => rollout::run(args, &place).await,
             HubCommand::Revoke(args) => clients::revoke(args, &place).await,

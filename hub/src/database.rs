@@ -2,6 +2,8 @@
 //!
 //! The statements are written once, in what both understand. Times are milliseconds since 1970.
 
+mod sessions;
+
 use std::path::Path;
 
 use futures_util::TryStreamExt;
@@ -13,17 +15,20 @@ use sqlx::{
     any::{AnyPoolOptions, AnyRow},
 };
 
+pub use self::sessions::{SESSION, Session};
 use crate::{Error, Result, rollout::Channel};
 
 /// Connections that one process holds.
 const CONNECTIONS: u32 = 8;
 
-const SCHEMA: [&str; 9] = [
+const SCHEMA: [&str; 10] = [
     "CREATE TABLE IF NOT EXISTS tokens (
         digest TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, expires BIGINT NOT NULL, used BIGINT)",
     "CREATE TABLE IF NOT EXISTS clients (
         key_id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, public_key TEXT NOT NULL,
         enrolled BIGINT NOT NULL, revoked BIGINT)",
+    "CREATE TABLE IF NOT EXISTS sessions (
+        digest TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, began BIGINT NOT NULL, expires BIGINT NOT NULL)",
     // A name is one key's at a time.
     "CREATE UNIQUE INDEX IF NOT EXISTS client_names ON clients (name) WHERE revoked IS NULL",
     "CREATE TABLE IF NOT EXISTS segments (
@@ -258,17 +263,19 @@ impl Database {
         rows.iter().map(client).collect()
     }
 
-    /// Takes a name's key all its rights. Whether there was one.
+    /// Takes a name's key all its rights, and ends its sessions. Whether there was one.
     ///
     /// # Errors
     /// [`Error::Database`].
     pub async fn revoke(&self, name: &str, now: Timestamp) -> Result<bool> {
+        let ended =
+            sqlx::query("DELETE FROM sessions WHERE name = $1").bind(name.to_owned()).execute(&self.pool).await?;
         let revoked = sqlx::query("UPDATE clients SET revoked = $1 WHERE name = $2 AND revoked IS NULL")
             .bind(now.as_millisecond())
             .bind(name.to_owned())
             .execute(&self.pool)
             .await?;
-        Ok(revoked.rows_affected() > 0)
+        Ok(revoked.rows_affected() + ended.rows_affected() > 0)
     }
 
     /// Remembers that a segment is in, or was let in: of its sizes the largest, if somebody has said several.

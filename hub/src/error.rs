@@ -38,6 +38,10 @@ pub enum Error {
     #[error("the token is unknown, used up or too old: ask for another one")]
     Token,
 
+    /// Who looks at a page, and has not signed in.
+    #[error("not signed in")]
+    SignedOut,
+
     /// A name that has a key already.
     #[error("{name:?} has a key already: revoke it first")]
     NameInUse {
@@ -102,7 +106,7 @@ impl Error {
     fn answer(&self) -> (StatusCode, RefusalCode) {
         match self {
             Self::Database(_) | Self::Store(_) | Self::Models(_) => (StatusCode::SERVICE_UNAVAILABLE, RefusalCode::Hub),
-            Self::Key(_) => (StatusCode::UNAUTHORIZED, RefusalCode::Key),
+            Self::Key(_) | Self::SignedOut => (StatusCode::UNAUTHORIZED, RefusalCode::Key),
             Self::Clock { .. } => (StatusCode::UNAUTHORIZED, RefusalCode::Clock),
             Self::Token => (StatusCode::FORBIDDEN, RefusalCode::Token),
             Self::Role { .. } => (StatusCode::FORBIDDEN, RefusalCode::Role),

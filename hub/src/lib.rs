@@ -24,7 +24,8 @@
 //! | [`statuses`] | how the devices are |
 //! | [`rollout`] | how a bundle goes out: to some devices first, and back if too many refuse it |
 //! | [`channels`] | the channels, each with its rollout, as they are kept |
-//! | [`pages`] | pages for people |
+//! | [`board`] | what the pages show, as of now |
+//! | [`pages`] | the pages themselves |
 //! | [`database`], [`objects`] | where all of it is |
 //! | [`backup`] | all of it in one file, and back |
 //! | [`tls`] | the hub's certificate |
@@ -35,6 +36,7 @@ pub mod admin;
 pub mod api;
 pub mod auth;
 pub mod backup;
+pub mod board;
 pub mod channels;
 pub mod cli;
 pub mod database;

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use models::hub::OBJECTS;
+use models::hub::{OBJECTS, PAGES};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, histogram::Histogram},
@@ -21,7 +21,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// From a look-up in the database to a segment over a slow line, in seconds.
 const SECONDS: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
 /// What a path may be about; names of devices are no labels.
-const KINDS: [&str; 6] = ["bundles", "channels", "clients", "devices", "receipts", "segments"];
+const KINDS: [&str; 8] = ["bundles", "channels", "clients", "devices", "pages", "receipts", "reviews", "segments"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Asked {
@@ -100,6 +100,7 @@ fn about(path: &str) -> &'static str {
         None => match path {
             models::hub::ENROL => "enrol",
             models::hub::ADMIN => "admin",
+            _ if path.starts_with(PAGES) => "pages",
             _ => "other",
         },
     }
@@ -130,6 +131,8 @@ mod tests {
             ("/v1/objects/anything/else", "other"),
             ("/v1/enrol", "enrol"),
             ("/v1/admin", "admin"),
+            ("/pages/images/x.png", "pages"),
+            ("/v1/objects/pages/board.json", "pages"),
             ("/wp-login.php", "other"),
         ] {
             assert_eq!(about(path), expected, "{path}");

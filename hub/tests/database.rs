@@ -43,6 +43,7 @@ async fn suite(url: &str) -> Result<()> {
     segments_are_counted_by_device_and_time(&database).await?;
     of_statuses_the_latest_counts(&database).await?;
     of_two_who_change_a_channel_one_does(&database).await?;
+    who_has_signed_in_is_in_until_it_ends(&database).await?;
     a_secret_is_the_first_that_was_given(&database).await?;
     the_log_says_the_last_things_first(&database).await?;
     // Everything is still there, for another process too.
@@ -99,6 +100,35 @@ async fn a_revoked_key_is_unknown_and_its_name_is_free(database: &Database) -> R
     let clients = database.clients().await?;
     let of_name: Vec<_> = clients.iter().filter(|client| client.name == "cam-3").map(|client| client.revoked).collect();
     assert_eq!(of_name, [Some(at(1)), None]);
+    Ok(())
+}
+
+async fn who_has_signed_in_is_in_until_it_ends(database: &Database) -> Result<()> {
+    for (token, role) in [("of ann", Role::Reviewer), ("of ann's other", Role::Reviewer), ("of a device", Role::Device)]
+    {
+        database.add_token(token, "ann", role, at(100)).await?;
+    }
+    let end = 30 * 24 * 3600;
+    for (wrong, now) in [("guessed", 0), ("of ann", 100), ("of a device", 0)] {
+        assert!(matches!(database.sign_in(wrong, "secret", at(now)).await, Err(Error::Token)), "{wrong}");
+    }
+    let session = database.sign_in("of ann", "secret", at(0)).await?;
+    assert_eq!((session.name.as_str(), session.role, session.expires), ("ann", Role::Reviewer, at(end)));
+    assert!(matches!(database.sign_in("of ann", "another", at(0)).await, Err(Error::Token)), "once");
+    assert!(
+        matches!(database.enrol("of ann", &key(9), at(0)).await, Err(Error::Token)),
+        "nor does it make a key known"
+    );
+    assert_eq!(database.session("secret", at(end - 1)).await?, Some(session.clone()));
+    assert_eq!(database.session("secret", at(end)).await?, None);
+    assert_eq!(database.session("guessed", at(1)).await?, None);
+    // Two browsers of one person: each can sign out, and revoking the name ends both.
+    database.sign_in("of ann's other", "other", at(1)).await?;
+    assert_eq!(database.sessions(at(2)).await?.len(), 2);
+    database.sign_out("secret").await?;
+    assert_eq!(database.sessions(at(2)).await?.len(), 1);
+    assert!(database.revoke("ann", at(2)).await?);
+    assert_eq!(database.session("other", at(2)).await?, None);
     Ok(())
 }
 

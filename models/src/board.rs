@@ -1,6 +1,6 @@
 //! What the pages show: made by the workstation, shown by it or by a hub.
 //!
-//! Pictures are files beside it, named by what they show: `images/DIGEST.png`.
+//! Pictures are files beside it, named by what they show: `images/DIGEST.png`; in the store they are [`crate::sync::picture`].
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub struct Board {
     pub rounds: Vec<RoundLine>,
     /// What devices said last of themselves.
     pub devices: Vec<DeviceStatus>,
+    /// How what they see lately differs from the test set, of those that have sent enough audit samples to tell.
+    pub drifts: Vec<DeviceDrift>,
     /// The test set by what the current model makes of it; a row for each class, in which each class has a cell.
     pub confusion: Vec<Vec<Cell>>,
     /// Images that the current model gets wrong, the worst first.
@@ -33,6 +35,13 @@ impl Board {
     /// The round whose bundle devices run, if there is one.
     pub fn serving(&self) -> Option<&RoundLine> {
         self.rounds.iter().rfind(|round| round.published && round.withdrawn.is_none())
+    }
+
+    /// Every picture that the pages show, some several times.
+    pub fn pictures(&self) -> impl Iterator<Item = Digest> {
+        let cells = self.confusion.iter().flatten().flat_map(|cell| cell.pictures.iter().copied());
+        let worst = self.worst.iter().map(|mistake| mistake.picture);
+        cells.chain(worst).chain(self.queue.iter().map(|waiting| waiting.image))
     }
 }
 
@@ -65,6 +74,20 @@ pub struct RoundLine {
     pub field: Option<Interval>,
     /// What was worth telling besides.
     pub told: Vec<String>,
+}
+
+/// How what a device sees differs from the test set, by what the current model says of its audit samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceDrift {
+    /// The device.
+    pub device: String,
+    /// How far apart the model's confidences are: 0 to 1.
+    pub confidence: f64,
+    /// The same of the classes that it gives.
+    pub classes: f64,
+    /// Whether chance seldom shows as much.
+    pub is_rare: bool,
 }
 
 /// A fraction with its 95 % interval.

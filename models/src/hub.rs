@@ -6,8 +6,10 @@
 //! | `GET`, `HEAD`, `PUT /v1/objects/NAME` | the objects of [`crate::sync`] | by role: [`Role::may`] |
 //! | `POST /v1/admin` | what who runs a hub asks, answered by JSON: `hub::admin` | an admin |
 //! | `GET /v1/objects?prefix=PREFIX` | the names of objects, as a JSON array | by role |
+//! | `GET /pages/` | pages for people, as `hub::pages` makes them | who has signed in there with a token, and is no device |
+//! | `POST /pages/reviews` | a list of [`crate::review::Decision`] | the same |
 //!
-//! All but the first are signed as [`crate::signing::request`] says. What is refused is answered by a [`Refusal`].
+//! Those under `/v1` but the first are signed as [`crate::signing::request`] says. What is refused is answered by a [`Refusal`].
 //!
 //! A hub whose objects are in an S3 store answers a `GET` or `PUT` of a bundle's file or a segment by status 307 and an [`Elsewhere`].
 //! After the client has brought it there, it repeats its `PUT`, of whose content the hub then needs the length alone: it asks the store.
@@ -31,6 +33,9 @@ pub const ENROL: &str = "/v1/enrol";
 /// Path of the objects; `/NAME` follows, or nothing to list them.
 pub const OBJECTS: &str = "/v1/objects";
 
+/// Path of the pages for people; `/NAME` follows.
+pub const PAGES: &str = "/pages";
+
 /// Path of administration.
 pub const ADMIN: &str = "/v1/admin";
 
@@ -43,9 +48,9 @@ pub const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(5);
 pub enum Role {
     /// Sends its own segments and status; fetches bundles.
     Device,
-    /// Reads everything.
+    /// Reads everything; says what samples show.
     Reviewer,
-    /// Reads everything; publishes bundles and says what is wanted. The workstation.
+    /// The same; publishes bundles and says what is wanted. The workstation.
     Publisher,
     /// The same, and whatever else who runs the hub may do.
     Admin,
@@ -90,9 +95,9 @@ impl Role {
             (Self::Reviewer | Self::Publisher | Self::Admin, Action::Read) => true,
             // How a rollout goes is the hub's own word.
             (Self::Publisher | Self::Admin, Action::Write) => {
-                is_below(&["channels/", "bundles/"]) && !object.ends_with(".rollout.json")
+                is_below(&["channels/", "bundles/", "pages/", "reviews/"]) && !object.ends_with(".rollout.json")
             }
-            (Self::Reviewer, Action::Write) => false,
+            (Self::Reviewer, Action::Write) => is_below(&["reviews/"]),
         }
     }
 }
@@ -231,6 +236,10 @@ mod tests {
             (Read, sync::device_keys("cam-1")),
             (Read, sync::rollout("stable")),
             (Read, sync::fallback("stable")),
+            (Read, sync::BOARD.to_owned()),
+            (Read, sync::reviews(digest)),
+            (Write, sync::BOARD.to_owned()),
+            (Write, sync::reviews(digest)),
             (Write, sync::rollout("stable")),
             (Write, sync::segment("cam-2", digest)),
             (Write, sync::segment("cam-1", digest) + "/x"),
@@ -258,6 +267,8 @@ mod tests {
             let publishes = matches!(role, Role::Publisher | Role::Admin);
             assert!(!role.may("x", Action::Write, &sync::rollout("stable")), "{role:?}");
             assert_eq!(role.may("x", Action::Write, &sync::channel("stable")), publishes);
+            assert_eq!(role.may("x", Action::Write, sync::BOARD), publishes);
+            assert_eq!(role.may("x", Action::Write, &sync::reviews(digest)), !is_device);
         }
     }
 

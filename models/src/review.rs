@@ -24,6 +24,16 @@ pub struct Review {
     pub said: Said,
 }
 
+/// What somebody decides at a page of images; who and when, the server knows better.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    /// The image: digest of its file's bytes.
+    pub image: Digest,
+    /// What it shows.
+    pub said: Said,
+}
+
 /// What there is to say of an image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,6 +79,12 @@ impl Reviews {
         self.all.get(&image).map_or(&[], Vec::as_slice)
     }
 
+    /// Every image of which the last word is later.
+    pub fn since(&self, time: Timestamp) -> impl Iterator<Item = Digest> {
+        let is_later = move |history: &[Review]| history.last().is_some_and(|last| last.at > time);
+        self.all.iter().filter(move |(_, history)| is_later(history)).map(|(image, _)| *image)
+    }
+
     /// Every image of which something holds.
     pub fn images(&self) -> impl Iterator<Item = (Digest, &Said)> {
         self.all.keys().filter_map(|image| Some((*image, self.of(*image)?)))
@@ -96,5 +112,7 @@ mod tests {
         assert_eq!((undone.of(cat.image), undone.images().count()), (None, 0));
         assert_eq!(undone.history(cat.image).len(), 3);
         assert_eq!(of(&[&cat]).of(Digest::of(b"another")), None);
+        let since = |second: i64| undone.since(Timestamp::constant(second, 0)).count();
+        assert_eq!((since(2), since(3)), (1, 0));
     }
 }

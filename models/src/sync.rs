@@ -13,9 +13,12 @@
 //! receipts/DEVICE/DIGEST.json      workstation or hub has it: a signed Receipt; only then does the device delete its copy
 //! devices/DEVICE.json              how the device is: a DeviceStatus
 //! clients/DEVICE.json              the keys that a hub knew the device by: DeviceKeys
+//! pages/board.json                 what a hub's pages show: a Board
+//! pages/images/DIGEST.png          a picture on them, named by what it shows
+//! reviews/DIGEST.json              what people have said of samples in one go: a list of Review
 //! ```
 //!
-//! Everything but pointers, orders, demands, statuses and signatures is named by its content and never changes.
+//! Everything but pointers, orders, demands, statuses, the board and signatures is named by its content and never changes.
 
 use std::collections::BTreeMap;
 
@@ -326,6 +329,35 @@ pub const DEVICES: &str = "devices";
 /// Name of a device's status.
 pub fn device_status(device: &str) -> String {
     format!("{DEVICES}/{device}.json")
+}
+
+/// Name of what a hub's pages show.
+pub const BOARD: &str = "pages/board.json";
+
+/// Where the pictures on them are.
+pub const PICTURES: &str = "pages/images";
+
+/// Name of a picture on a hub's pages.
+pub fn picture(image: Digest) -> String {
+    format!("{PICTURES}/{image}.png")
+}
+
+/// Where what people have said of samples is.
+pub const REVIEWS: &str = "reviews";
+
+/// Name of what was said in one go.
+pub fn reviews(said: Digest) -> String {
+    format!("{REVIEWS}/{said}.json")
+}
+
+/// Digest of such a name.
+///
+/// # Errors
+/// [`Error::Malformed`] for a name that [`reviews()`] does not make.
+pub fn parse_reviews(name: &str) -> Result<Digest> {
+    let file = name.strip_prefix(REVIEWS).and_then(|rest| rest.strip_prefix('/'));
+    let digest = file.and_then(|file| file.strip_suffix(".json")?.parse().ok());
+    digest.ok_or_else(|| Error::malformed(format!("object {name:?}"), "reviews/SHA256.json", "another name"))
 }
 
 /// Whether a device may be called so: 1 to 64 of `a-z`, `A-Z`, `0-9`, `-`, `_`.

@@ -2,7 +2,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{ProjectArgs, print_json};
-use crate::{progress::Progress, project::Project, round};
+use crate::{board, progress::Progress, project::Project, round};
 
 /// Arguments of `round`.
 #[derive(Debug, Args)]
@@ -21,6 +21,8 @@ pub(super) struct RoundArgs {
 
 pub(super) fn run(args: RoundArgs) -> Result<()> {
     let project = Project::open(&args.project.config)?;
-    let record = round::run(&project, &Progress::default())?;
+    let progress = Progress::default();
+    let record = round::run(&project, &progress)?;
+    board::show(&project, &progress);
     if args.project.json { print_json(&record) } else { Ok(()) }
 }

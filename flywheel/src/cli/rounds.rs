@@ -14,7 +14,8 @@ use crate::{
 /// Arguments of `loop`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Takes in what the devices send, and starts a round as `flywheel round` does when enough of it is new, or when it is time and anything is. \
+Takes in what the devices send and people say, and starts a round as `flywheel round` does when enough of it is new, or when it is time and \
+anything is. Keeps the pages of the project's hub up to date. \
 When the remote is away, or a round fails, that is said, and tried again. Ctrl-C ends it; the same command goes on, with a round that was \
 cut off first.
 
@@ -28,6 +29,9 @@ pub(super) struct LoopArgs {
     /// New samples with which a round starts
     #[arg(long, value_name = "N", default_value_t = 500)]
     samples: usize,
+    /// New labels with which a round starts
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    labels: usize,
     /// Time after the last round with which one starts, as 30m, 12h or 7d, or never
     #[arg(long, value_name = "TIME", default_value = "24h")]
     every: String,
@@ -44,7 +48,7 @@ pub(super) fn run(args: LoopArgs) -> Result<()> {
     let every = if args.every == "never" { None } else { Some(time("--every", &args.every)?) };
     let poll = Duration::try_from(time("--poll", &args.poll)?)?;
     ensure!(poll >= Duration::from_secs(1), "--poll {}: expected a second or more", args.poll);
-    let schedule = Schedule { samples: args.samples, every, poll, rounds: args.rounds };
+    let schedule = Schedule { samples: args.samples, labels: args.labels, every, poll, rounds: args.rounds };
     schedule::run(&project, &schedule, &Progress::default(), |record| {
         if args.project.json { print(&serde_json::to_string(record)?) } else { Ok(()) }
     })

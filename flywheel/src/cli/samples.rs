@@ -10,7 +10,7 @@ use crate::{
     exchange,
     project::{Project, ProjectData},
     round,
-    steps::{audit::cohorts, ingest, relabel::relabel, review},
+    steps::{collected::Collected, relabel::relabel, review},
 };
 
 /// What the devices sent, for people to label
@@ -84,11 +84,8 @@ fn export(args: ExportArgs) -> Result<()> {
     let labeler = round::current_labeler(&project, &data)?;
     let labeler =
         labeler.context("there is no model yet that could say what the samples show: run `flywheel round`")?;
-    let _lock = round::lock(&project)?;
-    ingest::ingest(&project, &round::open_remote(&project)?, Timestamp::now())?;
-    let samples = ingest::samples(&project)?;
-    let cohorts = cohorts(&project, &samples, Timestamp::now())?;
-    let reviews = review::reviews(&project)?;
+    let (_lock, ..) = round::take_in(&project)?;
+    let Collected { samples, cohorts, reviews } = Collected::load(&project, Timestamp::now())?;
     let (relabeled, _) = relabel(&labeler, &project.config().preprocessing, samples)?;
     let mut queue = exchange::queue(&relabeled, &cohorts, &reviews);
     let of = queue.len();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use models::{Digest, Pixels, Reviews, Sample, calibration::argmax, durable};
+use models::{Digest, Pixels, Sample, calibration::argmax, durable};
 use trainer::data::LabeledImages;
 
 use super::{
@@ -16,7 +16,8 @@ use crate::{
     project::{Field, Project, ProjectData},
     steps::{
         choose::{self, Choice, Chosen},
-        relabel::{Labeler, Relabeled, relabel},
+        collected::Collected,
+        relabel::{Relabeled, relabel},
         shift::Confusion,
         teacher::teacher,
     },
@@ -28,21 +29,20 @@ pub(super) fn choose(
     round: u32,
     current: Option<&Current>,
     data: &ProjectData,
-    samples: &[Sample],
-    reviews: &Reviews,
+    collected: &Collected,
     now: Timestamp,
 ) -> Result<(Inputs, Field)> {
     let inputs = if let Some(inputs) = inputs(project, round)? {
         inputs
     } else {
         let inputs = match current {
-            Some(current) => choose_now(project, current, data, samples, reviews, now)?,
+            Some(current) => choose_now(project, current, data, collected, now)?,
             None => Inputs::none(now),
         };
         durable::write_json(&inputs_file(project, round), &inputs)?;
         inputs
     };
-    let field = images(project, data, &inputs, samples)?;
+    let field = images(project, data, &inputs, &collected.samples)?;
     Ok((inputs, field))
 }
 
@@ -50,26 +50,31 @@ fn choose_now(
     project: &Project,
     current: &Current,
     data: &ProjectData,
-    samples: &[Sample],
-    reviews: &Reviews,
+    collected: &Collected,
     now: Timestamp,
 ) -> Result<Inputs> {
     let config = project.config();
     let test = data.test_images();
-    let (model, calibration) = (current.model(project)?, &current.bundle.manifest().calibration);
+    let model = current.model(project)?;
     let logits = model.logits(&test.images)?;
     let mut refused_teacher = None;
     let labeler = match teacher(project, data, &logits)? {
         Some(Ok(teacher)) => teacher,
         heard => {
             refused_teacher = heard.and_then(Result::err);
-            Labeler { model: current.model(project)?, calibration: calibration.clone(), teacher: None }
+            current.labeler(project)?
         }
     };
-    let (relabeled, unreadable) = relabel(&labeler, &config.preprocessing, samples.to_vec())?;
+    let (relabeled, unreadable) = relabel(&labeler, &config.preprocessing, collected.samples.clone())?;
     let near = config.collection.near_duplicates;
-    let Chosen { labeled, unlabeled, choice } =
-        choose::choose(&relabeled, &labeler.calibration, &data.pictures(), reviews, &config.choice, near);
+    let Chosen { mut labeled, unlabeled, mut choice } =
+        choose::choose(&relabeled, &labeler.calibration, &data.pictures(), &collected.reviews, &config.choice, near);
+    // What a hub has taken in goes by the classes of then.
+    let found = labeled.len();
+    labeled.retain(|(_, label)| data.labels.index(label).is_some());
+    choice.labeled = labeled.len();
+    choice.chosen -= found - labeled.len();
+    choice.rejected += found - labeled.len();
     let prior = config.choice.estimate_shares.then(|| {
         let own: Vec<Pixels> = data.own_images().cloned().collect();
         let truths = || test.labels.iter().copied();

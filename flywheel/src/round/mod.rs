@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, fs::File, path::Path};
 use anyhow::{Context, Result};
 use edge_runtime::sync::{Address, Remote};
 use jiff::Timestamp;
-use models::{Bundle, Digest, Reviews, Sample, Weights, durable};
+use models::{Bundle, Digest, Sample, Weights, durable};
 use trainer::{config::TrainConfig, data::TrainingData, fit::MODEL_FILE};
 
 pub use rebuild::{Rebuilt, rebuild};
@@ -42,14 +42,14 @@ use crate::{
     progress::Progress,
     project::{Project, ProjectData, round_name},
     steps::{
-        audit::{AuditSample, Cohort, Rules, audit, cohorts},
+        audit::{AuditSample, Rules, audit},
+        collected::Collected,
         demand,
         export::{Exported, Place, export, measure},
         ingest::{self, Ingested},
         model::DeviceModel,
         publish::publish,
         relabel::Labeler,
-        review::reviews,
         train::train,
     },
 };
@@ -64,6 +64,12 @@ impl Current {
     /// The network as devices compute it.
     fn model(&self, project: &Project) -> Result<DeviceModel> {
         DeviceModel::of(&self.bundle, &self.weights, project.config().train.device)
+    }
+
+    /// What it says of samples.
+    fn labeler(&self, project: &Project) -> Result<Labeler> {
+        let calibration = self.bundle.manifest().calibration.clone();
+        Ok(Labeler { model: self.model(project)?, calibration, teacher: None })
     }
 }
 
@@ -93,13 +99,11 @@ pub fn run_by(clock: &dyn Fn() -> Timestamp, project: &Project, progress: &Progr
 
     let spinner = progress.spinner(format!("{name}: taking segments in"));
     report(&ingest::ingest(project, &remote, clock())?, &name, progress);
-    let samples = ingest::samples(project)?;
-    let cohorts = cohorts(project, &samples, clock())?;
-    let reviews = reviews(project)?;
+    let collected = Collected::load(project, clock())?;
 
     spinner.text(format!("{name}: relabeling"));
-    demand::tell_held(project, &remote, &data.labels, &samples)?;
-    let (inputs, field) = inputs::choose(project, round, current.as_ref(), &data, &samples, &reviews, clock())?;
+    demand::tell_held(project, &remote, &data.labels, &collected.samples)?;
+    let (inputs, field) = inputs::choose(project, round, current.as_ref(), &data, &collected, clock())?;
     drop(spinner);
     if current.is_some() {
         inputs::tell(&inputs, &data, &name, progress);
@@ -142,7 +146,7 @@ pub fn run_by(clock: &dyn Fn() -> Timestamp, project: &Project, progress: &Progr
         decided
     } else {
         let new = New { weights: &weights, bundle: &bundle, test_logits: &test_logits };
-        let audit = audit_samples(project, &data, &cohorts, &samples, &reviews, clock())?;
+        let audit = audit_samples(project, &data, &collected, clock())?;
         let trained_on = &training.unlabeled[training.unlabeled.len() - inputs.samples.len()..];
         let since = records(project)?.last().map(|record| record.inputs.began);
         let field = FieldImages { audit: &audit, trained_on, since };
@@ -204,14 +208,12 @@ pub fn run_by(clock: &dyn Fn() -> Timestamp, project: &Project, progress: &Progr
 fn audit_samples(
     project: &Project,
     data: &ProjectData,
-    cohorts: &[Cohort],
-    samples: &[Sample],
-    reviews: &Reviews,
+    collected: &Collected,
     now: Timestamp,
 ) -> Result<Vec<AuditSample>> {
     let records = records(project)?;
     let trained_on = |image: Digest| records.iter().any(|record| record.inputs.uses(image));
-    let samples: Vec<&Sample> = samples.iter().filter(|sample| !trained_on(sample.record.image)).collect();
+    let samples: Vec<&Sample> = collected.samples.iter().filter(|sample| !trained_on(sample.record.image)).collect();
     let mut probabilities = BTreeMap::new();
     for record in &records {
         let manifest = Bundle::open(&project.bundle_folder(record.round))?;
@@ -225,7 +227,7 @@ fn audit_samples(
         now,
         days: project.config().gate.audit_days,
     };
-    let mut audit = audit(cohorts, &samples, reviews, &rules);
+    let mut audit = audit(&collected.cohorts, &samples, &collected.reviews, &rules);
     audit.retain(|sample| !known.contains(&sample.pixels.digest()));
     Ok(audit)
 }
@@ -261,6 +263,14 @@ pub fn open_remote(project: &Project) -> Result<Remote> {
     Ok(Remote::open(&address, &project.credentials())?)
 }
 
+/// Takes in what devices and people have sent, while no round runs: with what was locked for that, and the remote.
+pub(crate) fn take_in(project: &Project) -> Result<(File, Remote, Ingested)> {
+    durable::create_folders(&project.rounds_folder())?;
+    let (lock, remote) = (lock(project)?, open_remote(project)?);
+    let ingested = ingest::ingest(project, &remote, Timestamp::now())?;
+    Ok((lock, remote, ingested))
+}
+
 /// Held while a round runs, so that no second one uses the project.
 pub(crate) fn lock(project: &Project) -> Result<File> {
     let path = project.rounds_folder().join("lock");
@@ -283,9 +293,7 @@ fn load_current(project: &Project, data: &ProjectData) -> Result<Option<Current>
 /// # Errors
 /// If it cannot be read, or is for other images or classes.
 pub fn current_labeler(project: &Project, data: &ProjectData) -> Result<Option<Labeler>> {
-    let Some(current) = load_current(project, data)? else { return Ok(None) };
-    let calibration = current.bundle.manifest().calibration.clone();
-    Ok(Some(Labeler { model: current.model(project)?, calibration, teacher: None }))
+    load_current(project, data)?.map(|current| current.labeler(project)).transpose()
 }
 
 fn report(ingested: &Ingested, name: &str, progress: &Progress) {
@@ -296,7 +304,10 @@ fn report(ingested: &Ingested, name: &str, progress: &Progress) {
         let count = ingested.unreceipted;
         progress.line(format!("{name}: {count} segments are left: the hub has no receipt for them yet"));
     }
+    if ingested.reviews > 0 {
+        progress.line(format!("{name}: {} labels came in from the hub", ingested.reviews));
+    }
     for refused in &ingested.refused {
-        progress.line(format!("{name}: refused a segment: {refused}"));
+        progress.line(format!("{name}: refused {refused}"));
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     progress::Progress,
     project::{ProjectData, round_name},
     round::{self, RoundRecord},
-    steps::{audit, ingest, model::DeviceModel, relabel::relabel, review},
+    steps::{collected::Collected, ingest, model::DeviceModel, relabel::relabel, review},
 };
 
 /// Days from one round to the next.
@@ -78,13 +78,12 @@ impl Loop<'_, '_> {
     fn review(&self, now: Timestamp) -> Result<()> {
         let Play { project, world, options, .. } = self.play;
         ingest::ingest(project, &round::open_remote(project)?, now)?;
-        let samples = ingest::samples(project)?;
-        let cohorts = audit::cohorts(project, &samples, now)?;
+        let Collected { samples, cohorts, reviews } = Collected::load(project, now)?;
         let Some(newest) = cohorts.last() else { return Ok(()) };
         let data = ProjectData::load(project)?;
         let labeler = round::current_labeler(project, &data)?.context("a model is out")?;
         let (relabeled, _) = relabel(&labeler, &project.config().preprocessing, samples)?;
-        let queue = exchange::queue(&relabeled, &cohorts, &review::reviews(project)?);
+        let queue = exchange::queue(&relabeled, &cohorts, &reviews);
         let image = |queued: &Queued<'_>| queued.relabeled.sample.record.image;
         let audit = queue.iter().map(image).filter(|image| newest.samples.contains(image));
         let others = queue.iter().filter(|queued| matches!(queued.why, Why::Contradicted | Why::Unsure)).map(image);

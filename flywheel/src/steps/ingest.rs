@@ -1,4 +1,4 @@
-//! Takes the devices' segments in: verified, kept, receipted.
+//! Takes in what devices and people have sent: segments, verified, kept, receipted, and what was said of their samples.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -18,7 +18,7 @@ use models::{
 };
 use serde::Serialize;
 
-use super::forget::forgotten;
+use super::{forget::forgotten, review};
 use crate::project::Project;
 
 /// No segment may be larger, in bytes.
@@ -31,13 +31,15 @@ pub struct Ingested {
     pub segments: usize,
     /// Samples in them.
     pub samples: usize,
+    /// Labels that people gave at a hub's pages, or took back, and that were new.
+    pub reviews: usize,
     /// Segments that a hub has not receipted: they are on their way, or somebody but a device has put them there.
     pub unreceipted: usize,
-    /// Objects that are no valid segment, each with the reason. They are left where they are and never receipted.
+    /// Objects that are not what they must be, each with the reason. They are left where they are and never receipted.
     pub refused: Vec<String>,
 }
 
-/// Fetches, verifies and keeps every segment that is not here yet, then receipts it.
+/// Fetches, verifies and keeps every segment that is not here yet, then receipts it; then what people have said.
 ///
 /// The receipt is written only once the segment is durably here, signed by the key that signs bundles; a hub writes its own.
 /// At a hub, a segment must have its receipt, and be signed by its device, by a key that the hub knows it by. Running it again changes
@@ -119,6 +121,7 @@ pub fn ingest(project: &Project, remote: &Remote, now: Timestamp) -> Result<Inge
         ingested.segments += 1;
         ingested.samples += samples;
     }
+    ingested.reviews = review::fetch(project, remote, &mut ingested.refused)?;
     Ok(ingested)
 }
 

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod calibrate;
 pub mod check;
 pub mod choose;
+pub mod collected;
 pub mod demand;
 pub mod export;
 pub mod forget;

@@ -1,12 +1,21 @@
 //! What people said of samples, on disk.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use models::{Digest, LabelSet, Review, Reviews, Said, durable};
+use edge_runtime::sync::Remote;
+use models::{Digest, LabelSet, Review, Reviews, Said, durable, sync};
 
 use super::ingest::sorted_entries;
 use crate::project::Project;
+
+/// What was said in one go is no longer, in bytes.
+const MAX_REVIEWS: u64 = 1 << 20;
+
+/// The files of what was said.
+pub(crate) fn files(project: &Project) -> Result<Vec<PathBuf>> {
+    sorted_entries(&project.reviews_folder())
+}
 
 /// All that was said so far.
 ///
@@ -14,7 +23,7 @@ use crate::project::Project;
 /// If a file cannot be read, or is not what its name says.
 pub fn reviews(project: &Project) -> Result<Reviews> {
     let mut all: Vec<Review> = Vec::new();
-    for path in sorted_entries(&project.reviews_folder())? {
+    for path in files(project)? {
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let named = path.file_stem().is_some_and(|stem| stem.to_str() == Some(&Digest::of(&bytes).to_string()));
         ensure!(named, "{} was changed: expected the bytes whose sha256 is its name", path.display());
@@ -23,6 +32,40 @@ pub fn reviews(project: &Project) -> Result<Reviews> {
         all.extend(said);
     }
     Ok(Reviews::new(all))
+}
+
+/// Fetches what people have said at a hub's pages and is not here yet: of how many images. Another remote has no pages, and proves nobody's
+/// name. What is not what it must be is left there, and told in `refused`.
+///
+/// # Errors
+/// If the remote or the disk fails.
+pub fn fetch(project: &Project, remote: &Remote, refused: &mut Vec<String>) -> Result<usize> {
+    if remote.enrolled().is_none() {
+        return Ok(0);
+    }
+    let mut images = 0;
+    for name in remote.list(sync::REVIEWS)? {
+        let digest = match sync::parse_reviews(&name) {
+            Ok(digest) => digest,
+            Err(e) => {
+                refused.push(e.to_string());
+                continue;
+            }
+        };
+        if path(project, digest).exists() {
+            continue;
+        }
+        let Some(bytes) = remote.get(&name, MAX_REVIEWS)? else { continue };
+        match serde_json::from_slice::<Vec<Review>>(&bytes) {
+            Ok(said) if Digest::of(&bytes) == digest => {
+                keep(project, &bytes)?;
+                images += said.len();
+            }
+            Ok(_) => refused.push(format!("{name}: expected the content whose sha256 is its name")),
+            Err(e) => refused.push(format!("{name} holds no reviews: {e}")),
+        }
+    }
+    Ok(images)
 }
 
 /// Adds what was said in one go.
@@ -43,10 +86,16 @@ pub fn add(project: &Project, labels: &LabelSet, said: &[Review]) -> Result<()> 
     if said.is_empty() {
         return Ok(());
     }
-    let bytes = serde_json::to_vec_pretty(said)?;
-    let folder = project.reviews_folder();
-    durable::create_folders(&folder)?;
-    Ok(durable::write(&folder.join(format!("{}.json", Digest::of(&bytes))), &bytes)?)
+    keep(project, &serde_json::to_vec_pretty(said)?)
+}
+
+fn keep(project: &Project, bytes: &[u8]) -> Result<()> {
+    durable::create_folders(&project.reviews_folder())?;
+    Ok(durable::write(&path(project, Digest::of(bytes)), bytes)?)
+}
+
+fn path(project: &Project, said: Digest) -> PathBuf {
+    project.reviews_folder().join(format!("{said}.json"))
 }
 
 #[cfg(test)]
@@ -74,7 +123,7 @@ mod tests {
         assert_eq!(all.of(Digest::of(b"b")), Some(&Said::Reject));
         let unknown = add(&project, &labels, &[review(3, b"a", Said::Label("cow".into()))]);
         assert!(unknown.is_err_and(|e| e.to_string().contains("cat, dog")));
-        let path = &sorted_entries(&project.reviews_folder())?[0];
+        let path = &files(&project)?[0];
         fs::write(path, fs::read_to_string(path)?.replace("ann", "eve"))?;
         assert!(reviews(&project).is_err_and(|e| e.to_string().contains("was changed")));
         Ok(())

@@ -45,7 +45,8 @@ pub struct Drift {
 }
 
 impl Drift {
-    fn between(now: &[&Prediction], reference: &[&Prediction], classes: usize) -> Option<Self> {
+    /// Compares what the model says of two sets of images; nothing if one is too small to say something.
+    pub fn between(now: &[&Prediction], reference: &[&Prediction], classes: usize) -> Option<Self> {
         if now.len() < ENOUGH || reference.len() < ENOUGH {
             return None;
         }
@@ -55,6 +56,11 @@ impl Drift {
             confidence: of_numbers(&confidences(now), &confidences(reference)),
             classes: of_classes(&predicted(now), &predicted(reference), classes),
         })
+    }
+
+    /// Whether chance seldom shows as much.
+    pub fn is_rare(&self) -> bool {
+        self.confidence.p_value.min(self.classes.p_value) <= RARE
     }
 
     /// What has changed, in words, if chance seldom shows as much.

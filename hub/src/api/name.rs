@@ -6,7 +6,13 @@ use models::{
     sync::{self, Demand, is_device_name},
 };
 
+use super::MAX_MESSAGE;
 use crate::{Error, Result};
+
+/// Some hundred bytes for each of ten thousand samples.
+const MAX_BOARD: usize = 64 << 20;
+/// Of an image as a network sees it, or a small picture of a larger one.
+const MAX_PICTURE: usize = 8 << 20;
 
 /// An object, by what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +37,12 @@ pub(super) enum Name<'a> {
     Status(&'a str),
     /// The keys that a device was known by.
     Keys(&'a str),
+    /// What the pages show.
+    Board,
+    /// A picture on them.
+    Picture,
+    /// What was said of samples in one go.
+    Reviews(Digest),
 }
 
 impl<'a> Name<'a> {
@@ -59,6 +71,12 @@ impl<'a> Name<'a> {
                 bundle.parse::<Digest>().ok()?;
                 is_file_name(file).then_some(Self::BundleFile)
             }
+            [sync::REVIEWS, _] => Some(Self::Reviews(sync::parse_reviews(name).ok()?)),
+            _ if name == sync::BOARD => Some(Self::Board),
+            ["pages", "images", file] => {
+                file.strip_suffix(".png")?.parse::<Digest>().ok()?;
+                Some(Self::Picture)
+            }
             ["devices", file] => Some(Self::Status(device(file.strip_suffix(".json")?)?)),
             ["clients", file] => Some(Self::Keys(device(file.strip_suffix(".json")?)?)),
             [folder, of, file] => {
@@ -74,13 +92,26 @@ impl<'a> Name<'a> {
         }
     }
 
-    /// What a store takes and hands out itself, if it can. The rest are pages of text.
+    /// What a store takes and hands out itself, if it can. The rest fits into memory.
     pub(super) fn is_large(self) -> bool {
         matches!(self, Self::BundleFile | Self::Segment(..))
     }
 
+    /// Bytes that something that is not large may have.
+    pub(super) fn most(self) -> usize {
+        match self {
+            Self::Board => MAX_BOARD,
+            Self::Picture => MAX_PICTURE,
+            _ => MAX_MESSAGE,
+        }
+    }
+
     pub(super) fn content_type(self) -> &'static str {
-        if self.is_large() { "application/octet-stream" } else { "application/json" }
+        match self {
+            Self::BundleFile | Self::Segment(..) => "application/octet-stream",
+            Self::Picture => "image/png",
+            _ => "application/json",
+        }
     }
 
     /// Whether what is to be written as a plain object is what it must be.
@@ -131,6 +162,9 @@ mod tests {
             (sync::receipt("cam-1", digest), Name::Receipt),
             (sync::device_status("cam-1"), Name::Status("cam-1")),
             (sync::device_keys("cam-1"), Name::Keys("cam-1")),
+            (sync::BOARD.to_owned(), Name::Board),
+            (sync::picture(digest), Name::Picture),
+            (sync::reviews(digest), Name::Reviews(digest)),
         ] {
             assert_eq!(Name::parse(&name).ok(), Some(expected), "{name}");
         }
@@ -148,6 +182,9 @@ mod tests {
             &format!("bundles/{digest}/../x"),
             &format!("bundles/{digest}/.x"),
             &long,
+            "pages/index.html",
+            "pages/images/x.png",
+            "reviews/x.json",
             &format!("segments/cam-1/{digest}.json"),
             &format!("segments/cam 1/{digest}.tar"),
         ];

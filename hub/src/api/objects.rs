@@ -28,6 +28,7 @@ use super::{
 use crate::{
     Error, Result,
     auth::signed_headers,
+    board,
     database::{Client, SegmentRow},
     intake::Intake,
     objects::Stored,
@@ -134,6 +135,7 @@ async fn record(hub: &Hub, name: Name<'_>, client: &Client, now: Timestamp) -> R
             None => return Ok(None),
         },
         Name::Demand | Name::Fallback | Name::BundleFile | Name::Segment(..) | Name::Receipt => return Ok(None),
+        Name::Board | Name::Picture | Name::Reviews(_) => return Ok(None),
     };
     Ok(Some(record))
 }
@@ -169,7 +171,7 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
         hub.intake.database.log(&client.name, "wrote", &object, now).await?;
         return Ok(StatusCode::CREATED.into_response());
     }
-    let content = signed_content(&object, body, &claim).await?;
+    let content = signed_content(&object, body, &claim, name.most()).await?;
     let wrong = |e: serde_json::Error| Error::Content(format!("{object}: {e}"));
     match name {
         Name::Status(device) => {
@@ -186,8 +188,13 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
             let to = serde_json::from_slice(&content).map_err(wrong)?;
             hub.channels.publish(channel, to, &client.name, now).await?;
         }
+        Name::Board => board::put(objects, content).await?,
+        Name::Picture => objects.put(&object, content).await?,
         _ => {
-            name.check(&object, &content)?;
+            match name {
+                Name::Reviews(digest) => board::check(objects, &object, digest, &content, &client.name).await?,
+                _ => name.check(&object, &content)?,
+            }
             objects.put(&object, content).await?;
             hub.intake.database.log(&client.name, "wrote", &object, now).await?;
         }

@@ -3,7 +3,10 @@ use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
 
 use super::{DataArgs, Place, print, print_json};
-use crate::admin::{Forgotten, KnownKey, Order};
+use crate::{
+    admin::{Forgotten, KnownKey, Order},
+    database::Session,
+};
 
 /// Arguments of `clients`.
 #[derive(Debug, Args)]
@@ -15,10 +18,20 @@ pub struct ClientsArgs {
     json: bool,
 }
 
+/// Arguments of `sessions`.
+#[derive(Debug, Args)]
+pub struct SessionsArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Print the result as JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
 /// Arguments of `revoke`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-From the next request on, the key is unknown. What it sent stays; `flywheel-hub forget` deletes it. A new token can enrol a new key \
+From the next request on, the key is unknown, and who has signed in at the pages by that name is out. What it sent stays; `flywheel-hub forget` deletes it. A new token can enrol a new key \
 under the same name.
 
 Examples:
@@ -26,7 +39,7 @@ Examples:
 pub struct RevokeArgs {
     #[command(flatten)]
     data: DataArgs,
-    /// Whose key
+    /// Whose
     name: String,
 }
 
@@ -59,10 +72,23 @@ pub(super) async fn run(args: ClientsArgs, place: &Place<'_>) -> Result<()> {
     print(&table.to_string())
 }
 
+pub(super) async fn sessions(args: SessionsArgs, place: &Place<'_>) -> Result<()> {
+    let rows: Vec<Session> = place.ask(&args.data, Order::Sessions {}).await?;
+    if args.json {
+        return print_json(&rows);
+    }
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(["name", "role", "signed in", "until"]);
+    for Session { name, role, began, expires } in rows {
+        table.add_row([name, role.name().to_owned(), began.to_string(), expires.to_string()]);
+    }
+    print(&table.to_string())
+}
+
 pub(super) async fn revoke(args: RevokeArgs, place: &Place<'_>) -> Result<()> {
     let name = args.name.clone();
     let () = place.ask(&args.data, Order::Revoke { name }).await?;
-    print(&format!("the key of {} is worth nothing any more", args.name))
+    print(&format!("the key of {} is worth nothing any more, and its sessions are over", args.name))
 }
 
 pub(super) async fn forget(args: ForgetArgs, place: &Place<'_>) -> Result<()> {

@@ -8,12 +8,13 @@ use crate::admin::{MAX_HOURS, Order, Token};
 /// Arguments of `token`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Whoever has the token can enrol one key by it, under this name and role. Give it to one device or person, by a way that others \
-cannot see.
+Whoever has the token can enrol one key by it, under this name and role, or, if it is no device's, sign in at the pages with one browser. \
+Give it to one device or person, by a way that others cannot see.
 
 Examples:
   flywheel-hub token cam-1
-  flywheel-hub token workstation --role publisher --hours 1")]
+  flywheel-hub token workstation --role publisher --hours 1
+  flywheel-hub token anna --role reviewer                      to label samples at https://HUB:8443/")]
 pub struct TokenArgs {
     #[command(flatten)]
     data: DataArgs,
@@ -35,7 +36,7 @@ pub struct TokenArgs {
 enum RoleArg {
     /// Sends its own samples, fetches bundles
     Device,
-    /// Reads everything
+    /// Reads everything, says what samples show: a person
     Reviewer,
     /// Reads everything, publishes bundles: the workstation
     Publisher,
@@ -55,10 +56,14 @@ pub(super) async fn run(args: TokenArgs, place: &Place<'_>) -> Result<()> {
         return print_json(&made);
     }
     let Token { token, name, expires, .. } = made;
-    let command = if role == Role::Device { "flywheel-edge enrol https://HUB:8443" } else { "flywheel enrol" };
-    print(&format!(
-        "{token}\n\n{name} enrols as {} until {expires}, with the hub's certificate.pem beside it:\n  \
-         {command} --certificate certificate.pem --token {token}",
-        role.name()
-    ))
+    let how = match role {
+        Role::Reviewer => "to see the pages and label samples, sign in with it at https://HUB:8443/".to_owned(),
+        Role::Device | Role::Publisher | Role::Admin => {
+            let command = if role == Role::Device { "flywheel-edge enrol https://HUB:8443" } else { "flywheel enrol" };
+            format!(
+                "with the hub's certificate.pem beside it:\n  {command} --certificate certificate.pem --token {token}"
+            )
+        }
+    };
+    print(&format!("{token}\n\n{name} is {} by it until {expires}, once; {how}", role.name()))
 }

@@ -1,33 +1,46 @@
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 use maud::{Markup, html};
-use models::{Board, sync::DeviceStatus};
+use models::{Board, board::DeviceDrift, sync::DeviceStatus};
 
 use super::frame::{percent, time};
 
 /// A device that has said nothing for so long is worth a look.
 const SILENT: SignedDuration = SignedDuration::from_hours(24);
 
+/// So many are shown: of a hundred thousand, those that need a look.
+const SHOWN: usize = 1000;
+
 /// The devices, those that have been silent the longest first.
 pub(super) fn main(board: &Board) -> Markup {
     let mut devices: Vec<&DeviceStatus> = board.devices.iter().collect();
     devices.sort_by_key(|device| device.reported);
+    let drift_of: BTreeMap<&str, &DeviceDrift> =
+        board.drifts.iter().map(|drift| (drift.device.as_str(), drift)).collect();
     let up_to_date =
         devices.iter().filter(|device| board.serving().is_some_and(|round| round.bundle == device.bundle)).count();
     html! {
         @if devices.is_empty() {
             p { "No device has reported yet." }
         } @else {
-            p { (devices.len()) " devices, " (up_to_date) " of them on the newest bundle." }
+            p {
+                (devices.len()) " devices, " (up_to_date) " of them on the newest bundle."
+                @if devices.len() > SHOWN { " The table has the first " (SHOWN) "." }
+            }
             div.scroll role="region" aria-label="Devices" tabindex="0" {
                 table {
-                    caption { "Those that were silent the longest come first." }
+                    caption {
+                        "Those that were silent the longest come first. Drift is how far what a device sees by chance lately is from the test set, by "
+                        "the classes that the model gives it and by how sure it is; ≠ if chance shows as much less than once in a hundred times."
+                    }
                     thead {
                         tr {
-                            @for name in ["device", "reported", "bundle", "classified", "kept", "not sent yet"] { th scope="col" { (name) } }
+                            @for name in ["device", "reported", "bundle", "classified", "kept", "not sent yet", "drift"] { th scope="col" { (name) } }
                         }
                     }
                     tbody {
-                        @for device in devices {
+                        @for device in devices.into_iter().take(SHOWN) {
                             @let is_silent = board.made.duration_since(device.reported) > SILENT;
                             @let counters = &device.counters;
                             tr {
@@ -37,6 +50,7 @@ pub(super) fn main(board: &Board) -> Markup {
                                 td { (counters.classified) }
                                 td { (percent(counters.samples as f64 / counters.classified.max(1) as f64)) }
                                 td { (device.unsealed) " samples, " (device.backlog) " segments" }
+                                td { @if let Some(drift) = drift_of.get(device.device.as_str()) { (distance(drift)) } @else { span.quiet { "too few" } } }
                             }
                         }
                     }
@@ -44,4 +58,9 @@ pub(super) fn main(board: &Board) -> Markup {
             }
         }
     }
+}
+
+fn distance(drift: &DeviceDrift) -> Markup {
+    let distances = format!("classes {:.2}, confidence {:.2}", drift.classes, drift.confidence);
+    html! { span.bad[drift.is_rare] { @if drift.is_rare { "≠ " } (distances) } }
 }

@@ -3,25 +3,43 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use models::Board;
 use sha2::{Digest, Sha256};
 
-use super::{Page, picture};
+use super::{Page, Place, picture};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("review.js");
 
-/// What a page may load and run: its style, its pictures, and the one script of the review page. A text that slipped through unescaped could
-/// load nothing and run nothing.
-fn policy(page: Page) -> String {
-    let script = match page {
-        Page::Review => format!("'sha256-{}'", STANDARD.encode(Sha256::digest(SCRIPT))),
-        _ => "'none'".to_owned(),
-    };
+/// What a page may load, run and send: its style, its pictures, its own script if it has one, and its own server. A text that slipped through
+/// unescaped could load nothing and run nothing.
+fn policy(script: Option<&str>) -> String {
+    let script =
+        script.map_or("'none'".to_owned(), |script| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(script))));
     format!(
-        "default-src 'none'; style-src 'unsafe-inline'; script-src {script}; img-src 'self' data: file:; form-action 'none'"
+        "default-src 'none'; style-src 'unsafe-inline'; script-src {script}; img-src 'self' data: file:; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'"
     )
 }
 
-/// A page with its menu.
-pub(super) fn document(page: Page, board: &Board, main: &Markup) -> Markup {
+/// One of the pages, with its menu.
+pub(super) fn page(page: Page, board: &Board, place: Place<'_>, main: &Markup) -> Markup {
+    let header = html! {
+        nav aria-label="Pages" {
+            ul {
+                @for other in Page::ALL {
+                    li { a href=(other.file()) aria-current=[(other == page).then_some("page")] { (other.title()) } }
+                }
+            }
+        }
+        @if let Place::Hub { name } = place {
+            form.who method="post" action="sign-out" { span { (name) } " " button { "Sign out" } }
+        }
+        h1 { (page.title()) }
+        p.quiet { "As of " (time(board.made)) }
+    };
+    document(page.title(), &header, main, (page == Page::Review).then_some(SCRIPT))
+}
+
+/// An HTML document.
+pub(super) fn document(title: &str, header: &Markup, main: &Markup, script: Option<&str>) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -29,25 +47,15 @@ pub(super) fn document(page: Page, board: &Board, main: &Markup) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(policy(page));
-                title { (page.title()) " · Flywheel" }
+                meta http-equiv="Content-Security-Policy" content=(policy(script));
+                title { (title) " · Flywheel" }
                 style { (PreEscaped(STYLE)) }
             }
             body {
                 a.skip href="#main" { "Skip to content" }
-                header {
-                    nav aria-label="Pages" {
-                        ul {
-                            @for other in Page::ALL {
-                                li { a href=(other.file()) aria-current=[(other == page).then_some("page")] { (other.title()) } }
-                            }
-                        }
-                    }
-                    h1 { (page.title()) }
-                    p.quiet { "As of " (time(board.made)) }
-                }
+                header { (header) }
                 main id="main" { (main) }
-                @if page == Page::Review { script { (PreEscaped(SCRIPT)) } }
+                @if let Some(script) = script { script { (PreEscaped(script)) } }
             }
         }
     }

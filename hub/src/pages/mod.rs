@@ -1,7 +1,8 @@
 //! Pages for people, from what the workstation has put on the board.
 //!
 //! Each is one HTML document with its style, and a script where there is something to do; it refers to nothing but its pictures and the other
-//! pages. As files they need no server: labels are then saved as a table that `flywheel samples import` reads.
+//! pages. A hub serves them to who has signed in, and takes their labels. As files they need no server: labels are then saved as a table that
+//! `flywheel samples import` reads.
 //!
 //! | module | page |
 //! |---|---|
@@ -10,6 +11,7 @@
 //! | `review` | the samples that wait for a person, as a grid for the keyboard |
 //! | `confusion` | what is taken for what, with the images; the worst mistakes |
 //! | `history` | what was said of each image |
+//! | `sign_in` | where a hub is shown a token |
 //! | `frame` | what all of them have in common |
 
 mod confusion;
@@ -18,8 +20,12 @@ mod frame;
 mod history;
 mod overview;
 mod review;
+mod sign_in;
 
+use maud::html;
 use models::{Board, Digest};
+
+pub use self::sign_in::sign_in;
 
 /// A page, by its file's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,16 +68,33 @@ impl Page {
     }
 
     /// The page as an HTML document.
-    pub fn html(self, board: &Board) -> String {
+    pub fn html(self, board: &Board, place: Place<'_>) -> String {
         let main = match self {
             Self::Overview => overview::main(board),
             Self::Fleet => fleet::main(board),
-            Self::Review => review::main(board),
+            Self::Review => review::main(board, place),
             Self::Confusion => confusion::main(board),
             Self::History => history::main(board),
         };
-        frame::document(self, board, &main).into_string()
+        frame::page(self, board, place, &main).into_string()
     }
+}
+
+/// Where pages are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// As files: what is decided is kept in the browser, and saved as a table.
+    Files,
+    /// At a hub: what is decided goes there.
+    Hub {
+        /// Who has signed in.
+        name: &'a str,
+    },
+}
+
+/// A page that says one thing.
+pub fn message(title: &str, text: &str) -> String {
+    frame::document(title, &html! { h1 { (title) } }, &html! { p { (text) } }, None).into_string()
 }
 
 /// Where a picture is, from any page.

@@ -2,15 +2,15 @@ use maud::{Markup, html};
 use models::{Board, board::Waiting};
 
 use super::{
+    Place,
     frame::{image, percent},
-    history::word,
 };
 
 /// Classes at hand on each image.
 const GUESSES: usize = 3;
 
-/// The grid: the first of those that look alike stands for all of them. What is said is kept in the browser until it is saved.
-pub(super) fn main(board: &Board) -> Markup {
+/// The grid: the first of those that look alike stands for all of them.
+pub(super) fn main(board: &Board, place: Place<'_>) -> Markup {
     let names = board.labels.names();
     let firsts: Vec<&Waiting> = board.queue.iter().filter(|waiting| waiting.like == waiting.image).collect();
     let alike = |first: &Waiting| board.queue.iter().filter(|waiting| waiting.like == first.image).count();
@@ -21,9 +21,11 @@ pub(super) fn main(board: &Board) -> Markup {
             noscript { p.bad { "This page needs its script. `flywheel samples export` writes the same as a table." } }
             div.bar {
                 p id="progress" role="status" aria-live="polite" { (firsts.len()) " images wait." }
-                label for="by" { "Your name" }
-                input id="by" autocomplete="name" size="12" value="me";
-                button id="save" type="button" { "Save labels" }
+                @if place == Place::Files {
+                    label for="by" { "Your name" }
+                    input id="by" autocomplete="name" size="12" value="me";
+                    button id="save" type="button" { "Save labels" }
+                }
                 button id="help" type="button" aria-expanded="false" aria-controls="keys" { "Keys" }
             }
             dl.keys id="keys" hidden {
@@ -47,7 +49,8 @@ pub(super) fn main(board: &Board) -> Markup {
                 "Images kept by chance come first, in an order that chance has drawn: decide them one after another, without gaps, and stop where "
                 "you like. Only so they say how good the model is on everything that devices see."
             }
-            ul.grid id="grid" role="listbox" aria-label="Images to review" data-labels=(json(&names)) data-keys=(json(&keys(names))) {
+            ul.grid id="grid" role="listbox" aria-label="Images to review" data-labels=(json(&names)) data-keys=(json(&keys(names)))
+                data-post=[(place != Place::Files).then_some("reviews")] {
                 @for first in firsts { (tile(board, first, alike(first))) }
             }
             dialog id="choose" aria-label="Choose a class" {
@@ -88,7 +91,7 @@ fn tile(board: &Board, first: &Waiting, alike: usize) -> Markup {
         .collect();
     html! {
         li role="option" tabindex="-1" aria-selected="false" data-images=(images.join(" ")) data-guess=(guess)
-            data-said=[said.map(word)] aria-label={ (first.why) ": " (guess) } {
+            data-said=[said.map(json)] aria-label={ (first.why) ": " (guess) } {
             (image(first.image, &format!("image that the model takes for {guess}")))
             span.said aria-hidden="true" {}
             ul.guesses {
