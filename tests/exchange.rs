@@ -3,7 +3,7 @@
 //! This needs a Python with the packages of `tests/interop/requirements.txt`, named by `FLYWHEEL_PYTHON`; `.ci/run` installs it and runs it.
 
 use flywheel::{
-    exchange::{self, Queued, Why},
+    exchange::{self, Known, Queued, Why},
     steps::relabel::Relabeled,
 };
 use jiff::Timestamp;
@@ -48,8 +48,11 @@ fn interop_other_tools_open_exported_samples_and_their_labels_come_back() -> Tes
     };
     let reviews = Reviews::new(samples.iter().enumerate().map(review));
     let [out, tar, changed] = ["samples", "samples.tar", "changed.csv"].map(|name| folder.path().join(name));
+    let embedding = |(i, relabeled): (usize, &Relabeled)| (relabeled.sample.record.image, vec![i as f32, 0.5]);
+    let embeddings = samples.iter().enumerate().map(embedding).collect();
+    let known = Known { labels: &labels, reviews: &reviews, embeddings: &embeddings };
     for path in [&out, &tar] {
-        exchange::export(path, &queue, &labels, &reviews)?;
+        exchange::export(path, &queue, known)?;
     }
     let paths = [&out, &tar, &changed].map(|path| path.display().to_string());
     let output = python(&["interop/open_export.py", &paths[0], &paths[1], &paths[2]])?;

@@ -42,6 +42,11 @@ impl Classifier {
         logits(&self.network, images, &self.device)
     }
 
+    /// The features of each image that its logits are computed from, of [`models::Network::features`] numbers.
+    pub fn embeddings(&self, images: &[Pixels]) -> Vec<Vec<f32>> {
+        rows(images, |images| self.network.features(algorithm::images(images, &self.device), &mut Mode::Evaluate))
+    }
+
     /// Accuracy and loss on labeled images.
     pub fn evaluate(&self, set: &LabeledImages) -> Evaluation {
         Evaluation::of(&self.logits(&set.images), &set.labels)
@@ -75,10 +80,15 @@ impl Evaluation {
 }
 
 pub(crate) fn logits(network: &WideResNet, images: &[Pixels], device: &Device) -> Vec<Vec<f32>> {
+    rows(images, |images| network.logits(algorithm::images(images, device), &mut Mode::Evaluate))
+}
+
+/// What is computed of each image, some at a time.
+fn rows(images: &[Pixels], compute: impl Fn(&[Pixels]) -> Tensor<2>) -> Vec<Vec<f32>> {
     let chunk = |images: &[Pixels]| {
-        let logits = network.logits(algorithm::images(images, device), &mut Mode::Evaluate);
-        let classes = logits.dims()[1];
-        floats(logits).chunks(classes).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        let computed = compute(images);
+        let width = computed.dims()[1];
+        floats(computed).chunks(width).map(<[f32]>::to_vec).collect::<Vec<_>>()
     };
     images.chunks(BATCH).flat_map(chunk).collect()
 }

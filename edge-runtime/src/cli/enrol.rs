@@ -35,6 +35,6 @@ pub(super) fn run(args: EnrolArgs) -> Result<ExitCode> {
     let hub = Address::from(args.hub).to_string();
     let credentials = Credentials::enrol(&args.state.join("hub"), &hub, &args.token, args.certificate.as_deref())?;
     let enrolled = credentials.enrolled();
-    print(&format!("{hub} knows this device as {:?}, a {}", enrolled.name, enrolled.role.name()))?;
+    print(&format!("{hub} knows this device as {:?}, with the role {}", enrolled.name, enrolled.role.name()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -37,5 +37,5 @@ pub(super) fn run(args: EnrolArgs) -> Result<()> {
     if args.project.json {
         return print_json(enrolled);
     }
-    print(&format!("{hub} knows this workstation as {:?}, a {}", enrolled.name, enrolled.role.name()))
+    print(&format!("{hub} knows this workstation as {:?}, with the role {}", enrolled.name, enrolled.role.name()))
 }

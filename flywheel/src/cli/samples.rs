@@ -1,8 +1,9 @@
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use models::Pixels;
 use serde::Serialize;
 
 use super::{ProjectArgs, print, print_json};
@@ -21,6 +22,9 @@ pub(super) enum SamplesCommand {
 Takes in first what the devices have sent. The table metadata.csv, whose name HuggingFace's imagefolder knows, has a row for each sample, with what the current model says of it and \
 an empty column `label` to fill in: a class, !reject for an image of none of them, !unsure, or !undo. Audit samples come first, in an \
 order drawn by chance: label them in that order, without gaps, as many as you like. Only so they say something of all images.
+
+Beside the table are label_studio.json, to import into a project of Label Studio whose labeling interface is label_studio.xml; the CSV that \
+it exports comes back in by `samples import`. FiftyOne opens the folder as a FiftyOneImageClassificationDataset whose data_path is images.
 
 Examples:
   flywheel samples export to-label --limit 200
@@ -48,6 +52,9 @@ pub(super) struct ExportArgs {
     /// Samples, at most
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// With what the current model's network sees in each, to find what is alike
+    #[arg(long)]
+    embeddings: bool,
 }
 
 /// Arguments of `samples import`.
@@ -90,7 +97,16 @@ fn export(args: ExportArgs) -> Result<()> {
     let mut queue = exchange::queue(&relabeled, &cohorts, &reviews);
     let of = queue.len();
     queue.truncate(args.limit.unwrap_or(of));
-    exchange::export(&args.out, &queue, &data.labels, &reviews)?;
+    let mut embeddings = BTreeMap::new();
+    if args.embeddings
+        && let Some(network) = round::current_network(&project, &data)?
+    {
+        let images: Vec<Pixels> = queue.iter().map(|queued| queued.relabeled.pixels.clone()).collect();
+        let digests = queue.iter().map(|queued| queued.relabeled.sample.record.image);
+        embeddings.extend(digests.zip(network.embeddings(&images)));
+    }
+    let known = exchange::Known { labels: &data.labels, reviews: &reviews, embeddings: &embeddings };
+    exchange::export(&args.out, &queue, known)?;
     if args.project.json {
         return print_json(&Exported { out: args.out, samples: queue.len(), of });
     }

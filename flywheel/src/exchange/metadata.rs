@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use jiff::Timestamp;
-use models::{Digest, LabelSet, Review, Reviews, Said};
+use models::{Digest, Review, Reviews, Said};
 use serde::Serialize;
 
-use super::{queue::Queued, said};
+use super::{Known, queue::Queued, said};
 
 /// What is known of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,6 +36,9 @@ pub(super) struct Metadata {
     pub confidence: f64,
     /// Probability of each class by the current model, in the order of the label set.
     pub probs: Vec<f64>,
+    /// What its network sees in the image, if that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub embedding: Vec<f32>,
     /// Number of the class that people have said.
     #[serde(skip)]
     pub class: Option<usize>,
@@ -45,7 +48,8 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    pub(super) fn of(queued: &Queued<'_>, labels: &LabelSet, reviews: &Reviews) -> Self {
+    pub(super) fn of(queued: &Queued<'_>, known: Known<'_>) -> Self {
+        let Known { labels, reviews, embeddings } = known;
         let (record, prediction) = (&queued.relabeled.sample.record, &queued.relabeled.prediction);
         let name = |class: usize| labels.names().get(class).cloned().unwrap_or_default();
         let holds = reviews.of(record.image);
@@ -66,6 +70,7 @@ impl Metadata {
             predicted: name(prediction.class),
             confidence: prediction.confidence,
             probs: prediction.probs.clone(),
+            embedding: embeddings.get(&record.image).cloned().unwrap_or_default(),
             class,
             extension: record.extension.clone(),
         }

@@ -7,30 +7,45 @@
 //! | `said` | what people say, in words |
 //! | `table` | a folder of images with a table |
 //! | `webdataset` | a tar of images with their descriptions |
+//! | `label_studio` | tasks of Label Studio, beside the table |
+//! | `fiftyone` | labels as FiftyOne reads them, beside the table |
 
+mod fiftyone;
+mod label_studio;
 mod metadata;
 mod queue;
 mod said;
 mod table;
 mod webdataset;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use models::{LabelSet, Review, Reviews};
+use models::{Digest, LabelSet, Review, Reviews};
 
 pub use metadata::Imported;
 use metadata::new_reviews;
 pub use queue::{Queued, Why, queue};
 
+/// What is known besides the samples themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The classes.
+    pub labels: &'a LabelSet,
+    /// What people have said.
+    pub reviews: &'a Reviews,
+    /// What the network sees in each image, by its digest; none of those that are to do without.
+    pub embeddings: &'a BTreeMap<Digest, Vec<f32>>,
+}
+
 /// Writes samples to a tar, if the path says so, or else to a folder.
 ///
 /// # Errors
 /// If it is there already, or cannot be written.
-pub fn export(path: &Path, queue: &[Queued<'_>], labels: &LabelSet, reviews: &Reviews) -> Result<()> {
+pub fn export(path: &Path, queue: &[Queued<'_>], known: Known<'_>) -> Result<()> {
     let export = if is_tar(path) { webdataset::export } else { table::export };
-    export(path, queue, labels, reviews)
+    export(path, queue, known)
 }
 
 /// Reads what people have said, from a tar or a table. What holds already is not said again.

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use models::{LabelSet, Said};
 
-const REJECT: &str = "!reject";
-const UNSURE: &str = "!unsure";
+pub(super) const REJECT: &str = "!reject";
+pub(super) const UNSURE: &str = "!unsure";
 const UNDO: &str = "!undo";
 
 /// Reads it; an empty text says nothing.

@@ -3,14 +3,16 @@
 //!
 //! The columns: `image`, the digest that names it; `file_name`; `why` a label is worth something; `label`, what people have said, to be filled
 //! in; `held`, the same, to stay as it is; `device`, `source`, `captured`; `device_label` and `device_confidence`, what the device said;
-//! `predicted` and `confidence`, what the current model says, and `prob_CLASS` for each class.
+//! `predicted` and `confidence`, what the current model says, and `prob_CLASS` for each class; if it was asked for, what the network sees, as
+//! `embedding_0` and so on. Beside it are `label_studio.json` and `.xml`, and `labels.json` for FiftyOne.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use models::{LabelSet, Reviews, durable};
+use models::{LabelSet, durable};
 
 use super::{
+    Known, fiftyone, label_studio,
     metadata::{Metadata, Row},
     queue::Queued,
     said,
@@ -38,15 +40,22 @@ const COLUMNS: [&str; 12] = [
 ///
 /// # Errors
 /// If it is there, or cannot be written.
-pub(super) fn export(folder: &Path, queue: &[Queued<'_>], labels: &LabelSet, reviews: &Reviews) -> Result<()> {
+pub(super) fn export(folder: &Path, queue: &[Queued<'_>], known: Known<'_>) -> Result<()> {
     ensure!(!folder.exists(), "{} exists already: expected a folder that does not", folder.display());
     durable::write_folder(folder, |folder| {
         durable::create_folders(&folder.join(IMAGES))?;
         let mut table = csv::Writer::from_writer(Vec::new());
-        let probs = labels.names().iter().map(|name| format!("prob_{name}"));
-        table.write_record(COLUMNS.into_iter().map(str::to_owned).chain(probs))?;
+        let names = known.labels.names();
+        let probs = names.iter().map(|name| format!("prob_{name}"));
+        let width = queue
+            .iter()
+            .filter_map(|queued| known.embeddings.get(&queued.relabeled.sample.record.image))
+            .map(Vec::len)
+            .max();
+        let embedding = (0..width.unwrap_or(0)).map(|place| format!("embedding_{place}"));
+        table.write_record(COLUMNS.into_iter().map(str::to_owned).chain(probs).chain(embedding))?;
         for queued in queue {
-            let known = Metadata::of(queued, labels, reviews);
+            let known = Metadata::of(queued, known);
             let file_name = format!("{IMAGES}/{}.{}", known.image, known.extension);
             durable::write(&folder.join(&file_name), &queued.relabeled.sample.image)?;
             let fixed = [
@@ -63,10 +72,14 @@ pub(super) fn export(folder: &Path, queue: &[Queued<'_>], labels: &LabelSet, rev
                 known.predicted,
                 known.confidence.to_string(),
             ];
-            table.write_record(fixed.into_iter().chain(known.probs.iter().map(ToString::to_string)))?;
+            let numbers =
+                known.probs.iter().map(ToString::to_string).chain(known.embedding.iter().map(ToString::to_string));
+            table.write_record(fixed.into_iter().chain(numbers))?;
         }
         let bytes = table.into_inner().context("cannot write the table")?;
-        Ok(durable::write(&folder.join(TABLE), &bytes)?)
+        durable::write(&folder.join(TABLE), &bytes)?;
+        label_studio::write(folder, queue, known)?;
+        fiftyone::write(folder, queue, known)
     })
 }
 
@@ -106,7 +119,7 @@ pub(super) fn rows(path: &Path, labels: &LabelSet) -> Result<Vec<Row>> {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use models::{Digest, Review, Said};
+    use models::{Digest, Review, Reviews, Said};
 
     use super::*;
     use crate::exchange::{Imported, import};

@@ -8,10 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use models::{Digest, LabelSet, Reviews, durable};
+use models::{Digest, LabelSet, durable};
 use serde::Deserialize;
 
 use super::{
+    Known,
     metadata::{Metadata, Row},
     queue::Queued,
     said,
@@ -24,12 +25,12 @@ const MAX_JSON: u64 = 1 << 20;
 ///
 /// # Errors
 /// If it is there, or cannot be written.
-pub(super) fn export(path: &Path, queue: &[Queued<'_>], labels: &LabelSet, reviews: &Reviews) -> Result<()> {
+pub(super) fn export(path: &Path, queue: &[Queued<'_>], known: Known<'_>) -> Result<()> {
     ensure!(!path.exists(), "{} exists already: expected a file that does not", path.display());
     Ok(durable::write_with(path, |file| {
         let mut tar = tar::Builder::new(file);
         for queued in queue {
-            let known = Metadata::of(queued, labels, reviews);
+            let known = Metadata::of(queued, known);
             add(&mut tar, &format!("{}.{}", known.image, known.extension), &queued.relabeled.sample.image)?;
             add(&mut tar, &format!("{}.json", known.image), &serde_json::to_vec(&known)?)?;
             if let Some(class) = known.class {
@@ -84,8 +85,10 @@ fn described(entry: io::Result<tar::Entry<'_, File>>, labels: &LabelSet) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use jiff::Timestamp;
-    use models::{Pixels, Prediction, Reason, Review, Said};
+    use models::{Pixels, Prediction, Reason, Review, Reviews, Said};
 
     use super::*;
     use crate::{
@@ -108,8 +111,9 @@ mod tests {
         let at = Timestamp::UNIX_EPOCH;
         let said = Said::Label("dog".into());
         let reviews = Reviews::new([Review { at, image: Digest::of(b"a"), by: "ann".into(), said }]);
-        export(&path, &queue, &labels, &reviews)?;
-        assert!(export(&path, &queue, &labels, &reviews).is_err(), "it was replaced");
+        let known = Known { labels: &labels, reviews: &reviews, embeddings: &BTreeMap::new() };
+        export(&path, &queue, known)?;
+        assert!(export(&path, &queue, known).is_err(), "it was replaced");
         let (said, imported) = import(&path, &labels, &reviews, "bob", at)?;
         assert_eq!((said.len(), imported), (0, Imported { new: 0, known: 1, empty: 1 }));
         // The same length, so that the tar stays one.

@@ -25,7 +25,7 @@ use anyhow::{Context, Result};
 use edge_runtime::sync::{Address, Remote};
 use jiff::Timestamp;
 use models::{Bundle, Digest, Sample, Weights, durable};
-use trainer::{config::TrainConfig, data::TrainingData, fit::MODEL_FILE};
+use trainer::{Classifier, config::TrainConfig, data::TrainingData, fit::MODEL_FILE};
 
 pub use rebuild::{Rebuilt, rebuild};
 pub use recall::rollback;
@@ -294,6 +294,15 @@ fn load_current(project: &Project, data: &ProjectData) -> Result<Option<Current>
 /// If it cannot be read, or is for other images or classes.
 pub fn current_labeler(project: &Project, data: &ProjectData) -> Result<Option<Labeler>> {
     load_current(project, data)?.map(|current| current.labeler(project)).transpose()
+}
+
+/// The network of the model that devices run, as it was trained; none if there is none.
+///
+/// # Errors
+/// As [`current_labeler`].
+pub fn current_network(project: &Project, data: &ProjectData) -> Result<Option<Classifier>> {
+    let network = |current: Current| Classifier::new(&current.weights, project.config().train.device);
+    Ok(load_current(project, data)?.map(network).transpose()?)
 }
 
 fn report(ingested: &Ingested, name: &str, progress: &Progress) {

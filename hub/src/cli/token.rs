@@ -9,7 +9,7 @@ use crate::admin::{MAX_HOURS, Order, Token};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Whoever has the token can enrol one key by it, under this name and role, or, if it is no device's, sign in at the pages with one browser. \
-Give it to one device or person, by a way that others cannot see.
+Give it to one device or person, by a way that others cannot see. Stdout has the token alone.
 
 Examples:
   flywheel-hub token cam-1
@@ -57,13 +57,15 @@ pub(super) async fn run(args: TokenArgs, place: &Place<'_>) -> Result<()> {
     }
     let Token { token, name, expires, .. } = made;
     let how = match role {
-        Role::Reviewer => "to see the pages and label samples, sign in with it at https://HUB:8443/".to_owned(),
+        Role::Reviewer => "to see the pages and label samples, sign in with it at https://HUB:8443/\n".to_owned(),
         Role::Device | Role::Publisher | Role::Admin => {
             let command = if role == Role::Device { "flywheel-edge enrol https://HUB:8443" } else { "flywheel enrol" };
             format!(
-                "with the hub's certificate.pem beside it:\n  {command} --certificate certificate.pem --token {token}"
+                "with the hub's certificate.pem beside it:\n  {command} --certificate certificate.pem --token {token}\n"
             )
         }
     };
-    print(&format!("{token}\n\n{name} is {} by it until {expires}, once; {how}", role.name()))
+    // The token alone is on stdout, for programs; how to use it is for people.
+    eprintln!("{name} is {} by this token until {expires}, once; {how}", role.name());
+    print(&token)
 }
