@@ -4,8 +4,9 @@ use std::{
     mem,
     sync::{
         atomic::{AtomicBool, Ordering},
-        mpsc::Receiver,
+        mpsc::{Receiver, RecvTimeoutError},
     },
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -158,7 +159,7 @@ impl<'a> Eyes<'a> {
             if left.is_zero() {
                 return;
             }
-            self.arrived.extend(self.receiver.recv_timeout(SHUTDOWN_POLL.min(left)));
+            self.arrived.extend(arrives_within(&self.receiver, SHUTDOWN_POLL.min(left)));
         }
     }
 
@@ -299,5 +300,32 @@ fn count(books: &mut Books, verdict: &Verdict) {
             }
         }
         Err(why) => *books.counters.dropped.entry(*why).or_default() += 1,
+    }
+}
+
+/// What arrives within some time. It passes also where nobody is left to send anything: of a folder nothing arrives.
+fn arrives_within(receiver: &Receiver<Arrival>, time: Duration) -> Option<Arrival> {
+    match receiver.recv_timeout(time) {
+        Ok(arrival) => Some(arrival),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => {
+            thread::sleep(time);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Arrivals;
+
+    #[test]
+    fn a_device_to_which_nobody_sends_anything_waits_and_does_not_spin() {
+        let Arrivals { sender, receiver, .. } = Arrivals::new(std::sync::Arc::default());
+        drop(sender);
+        let (begin, time) = (Instant::now(), Duration::from_millis(20));
+        assert!(arrives_within(&receiver, time).is_none());
+        assert!(begin.elapsed() >= time);
     }
 }
