@@ -50,7 +50,7 @@ fn interop_other_tools_open_exported_samples_and_their_labels_come_back() -> Tes
     let [out, tar, changed] = ["samples", "samples.tar", "changed.csv"].map(|name| folder.path().join(name));
     let embedding = |(i, relabeled): (usize, &Relabeled)| (relabeled.sample.record.image, vec![i as f32, 0.5]);
     let embeddings = samples.iter().enumerate().map(embedding).collect();
-    let known = Known { labels: &labels, reviews: &reviews, embeddings: &embeddings };
+    let known = Known { labels: &labels, reviews: &reviews, embeddings: &embeddings, label_studio: true };
     for path in [&out, &tar] {
         exchange::export(path, &queue, known)?;
     }

@@ -423,10 +423,21 @@ fn a_backup_made_while_the_hub_serves_is_a_hub_again() -> TestResult {
     let place = server.enrol(folder.path(), "cam-1", Role::Device)?;
     let (digest, bytes) = sealed(&[sample("cam-1", b"image")])?;
     server.connect(&place)?.put(&sync::segment("cam-1", digest), bytes)?;
+    // What people have said, a board, and a picture on it.
+    let said = b"[]";
+    for (name, content) in [
+        (sync::reviews(Digest::of(said)), said.as_slice()),
+        (sync::BOARD.to_owned(), b"{}"),
+        (sync::picture(Digest::of(b"x")), b"png"),
+    ] {
+        let file = path("hub/objects").join(name);
+        fs::create_dir_all(file.parent().ok_or("no folder")?)?;
+        fs::write(file, content)?;
+    }
     let files = server.runtime.block_on(hub::backup::backup(&server.data, &path("backup.tar")))?;
     let before = server.objects()?;
-    // Its database, its key, its certificate with a key, the segment and its receipt.
-    assert_eq!((files, before.len()), (6, 2));
+    // Its database, its key, its certificate with a key, the segment and its receipt, and those.
+    assert_eq!((files, before.len()), (9, 5));
     drop(server);
 
     assert!(hub::backup::restore(&path("backup.tar"), &path("hub")).is_err(), "over a hub that is there");

@@ -11,8 +11,12 @@ use flywheel::{
     round::open_remote,
     steps::{ingest::ingest, review::reviews},
 };
-use hub::limits::Limits;
-use jiff::Timestamp;
+use hub::{
+    admin::{Order, execute},
+    channels::Channels,
+    limits::Limits,
+};
+use jiff::{SignedDuration, Timestamp};
 use models::{
     Board, Digest, Review, Reviews, Said,
     hub::{PAGES, RefusalCode, Role},
@@ -94,6 +98,10 @@ fn a_hub_shows_pages_to_who_has_signed_in_and_nobody_else() -> TestResult {
         assert_eq!(get(&server, &picture, cookie)?.status, 401);
         assert_eq!(say(&server, cookie, "[]")?.status, 401);
     }
+    // What nobody has signed for is not read to its end.
+    let long = format!("token={}", "x".repeat(1 << 13));
+    let long = browse(&server, "POST", "sign-in", "", "application/x-www-form-urlencoded", &long)?;
+    assert_eq!(long.status, 413);
     // A device's token is none for people, and stays good for the device.
     let of_device = server.token("cam-1", Role::Device)?;
     assert_eq!(sign_in(&server, &of_device)?.status, 403);
@@ -123,11 +131,21 @@ fn a_hub_shows_pages_to_who_has_signed_in_and_nobody_else() -> TestResult {
         image(0).to_png()?
     );
 
-    // Pictures that no board shows any more are deleted, and so are a forgotten device's.
+    // A forgotten device's samples go from the pages, with their pictures, and so does what no board shows any more.
     assert_eq!(remote.list(sync::PICTURES)?.len(), usize::from(WAITING) + 1);
     let fewer = Board { confusion: Vec::new(), worst: Vec::new(), queue: board.queue[..3].to_vec(), ..board.clone() };
     put(&remote, &fewer, pictures()?.into_iter().filter(|(image, _)| fewer.pictures().any(|i| i == *image)).collect())?;
     assert_eq!(remote.list(sync::PICTURES)?.len(), 3);
+    let mut two = Board { waiting: 3, ..fewer };
+    two.queue[0].device = "cam-1".into();
+    put(&remote, &two, Pictures::new())?;
+    let order = Order::Forget { device: "cam-1".into() };
+    server.runtime.block_on(async {
+        let channels = Channels { database: server.data.database().await?, objects: server.data.objects()? };
+        execute(&channels, order, "operator", Timestamp::now()).await
+    })?;
+    let left: Board = serde_json::from_slice(&remote.get(sync::BOARD, 1 << 20)?.ok_or("no board")?)?;
+    assert_eq!((left.queue.len(), left.waiting, remote.list(sync::PICTURES)?.len()), (2, 2, 2));
 
     // Who signs out, or is revoked, is out.
     assert_eq!(browse(&server, "POST", "sign-out", &cookie, "text/plain", "")?.status, 303);
@@ -178,11 +196,15 @@ fn what_is_said_at_a_hub_comes_to_the_workstation_in_the_name_of_who_signed_in()
 
     // By a key, in one's own name alone, and under the name of the content.
     let reviewer = server.connect(&server.enrol(folder.path(), "tool", Role::Reviewer)?)?;
-    let word = |by: &str| -> Result<Vec<u8>> {
-        let review = Review { at: Timestamp::UNIX_EPOCH, image: digest(3), by: by.into(), said: Said::Reject };
+    let word = |by: &str, at: Timestamp| -> Result<Vec<u8>> {
+        let review = Review { at, image: digest(3), by: by.into(), said: Said::Reject };
         Ok(serde_json::to_vec(&[review])?)
     };
-    let (own, other) = (word("tool")?, word("ann")?);
+    let now = Timestamp::now();
+    let (own, other) = (word("tool", now)?, word("ann", now)?);
+    // The last word for ever.
+    let late = word("tool", now + SignedDuration::from_hours(1))?;
+    assert_eq!(refused(reviewer.put(&sync::reviews(Digest::of(&late)), late))?, RefusalCode::Content);
     reviewer.put(&sync::reviews(Digest::of(&own)), own.clone())?;
     assert_eq!(refused(reviewer.put(&sync::reviews(Digest::of(&other)), other.clone()))?, RefusalCode::Content);
     assert_eq!(refused(reviewer.put(&sync::reviews(Digest::of(&other)), own))?, RefusalCode::Content);
@@ -190,7 +212,7 @@ fn what_is_said_at_a_hub_comes_to_the_workstation_in_the_name_of_who_signed_in()
 
     // A hub that has something else under that name is not believed.
     let lie = Digest::of(b"lie");
-    fs::write(server.data.path.join("objects").join(sync::reviews(lie)), word("ann")?)?;
+    fs::write(server.data.path.join("objects").join(sync::reviews(lie)), word("ann", now)?)?;
     let ingested = ingest(&project, &remote, Timestamp::now())?;
     assert_eq!((ingested.reviews, ingested.refused.len()), (1, 1), "{ingested:?}");
     Ok(())

@@ -42,12 +42,14 @@ const RIGHT: usize = 12;
 /// Pictures as PNG files, by what they are of.
 pub type Pictures = BTreeMap<Digest, Vec<u8>>;
 
-/// Brings the pages of the project's hub up to date, if its remote is one. That it failed is said, and no more: they are made anew often.
-pub fn show(project: &Project, progress: &Progress) {
-    let Address::Hub(url) = project.remote() else { return };
-    if let Err(e) = show_at_hub(project) {
+/// Brings the pages of the project's hub up to date, if its remote is one. That it failed is said, and returned as false.
+pub fn show(project: &Project, progress: &Progress) -> bool {
+    let Address::Hub(url) = project.remote() else { return true };
+    let shown = show_at_hub(project);
+    if let Err(e) = &shown {
         progress.line(format!("the pages at {url}{PAGES}/ are as they were: {e:#}"));
     }
+    shown.is_ok()
 }
 
 fn show_at_hub(project: &Project) -> Result<()> {
@@ -72,7 +74,7 @@ pub fn put(remote: &Remote, board: &Board, pictures: Pictures) -> Result<()> {
     Ok(remote.put(BOARD, serde_json::to_vec(board)?)?)
 }
 
-/// The board with its pictures; of the samples that wait for a person, the first `limit`.
+/// The board with its pictures; of the samples that wait for a person the first `limit`, of those that had their turn the latest as many.
 ///
 /// # Errors
 /// If something of the project cannot be read.
@@ -204,6 +206,12 @@ fn waiting(
     if undecided > limit {
         queue.drain(limit..undecided);
     }
+    // Of what somebody has spoken of, the latest.
+    let spoken = queue.split_off(undecided.min(limit));
+    let latest = |queued: &Queued<'_>| reviews.history(queued.relabeled.sample.record.image).last().map(|last| last.at);
+    let mut spoken: Vec<_> = spoken.into_iter().map(|queued| (latest(&queued), queued)).collect();
+    spoken.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    queue.extend(spoken.into_iter().take(limit).map(|(_, queued)| queued));
     let likes = likes(&queue, reviews, near);
     let thumbnails = queue.par_iter().map(|queued| {
         let sample = &queued.relabeled.sample;
@@ -246,4 +254,31 @@ fn likes(queue: &[Queued<'_>], reviews: &Reviews, near: NearDuplicates) -> Vec<D
         }
     }
     likes
+}
+
+#[cfg(test)]
+mod tests {
+    use models::Reason;
+
+    use super::*;
+    use crate::steps::testing::sample;
+
+    #[test]
+    fn a_device_that_sees_what_the_test_set_is_not_of_drifts_and_too_few_samples_say_nothing() {
+        let said = |class: usize| Prediction { class, confidence: 0.9, probs: vec![0.1; 2] };
+        let relabeled = |device: &str, i: u8, class: usize| Relabeled {
+            sample: sample(device, &[i], Reason::Audit { probability: 0.1 }),
+            pixels: Pixels { height: 1, width: 1, channels: 1, data: vec![0] },
+            prediction: said(class),
+        };
+        let mut all: Vec<Relabeled> = (0..60).map(|i| relabeled("same", i, usize::from(i % 2))).collect();
+        all.extend((60..120).map(|i| relabeled("other", i, 0)));
+        all.extend((120..130).map(|i| relabeled("few", i, 0)));
+        all.extend((130..190).map(|i| relabeled("long ago", i, 0)));
+        let lately = (0..130).map(|i: u8| Digest::of(&[i])).collect();
+        let on_test: Vec<Prediction> = (0..100).map(|i| said(i % 2)).collect();
+        let found = drifts(&all, &lately, &on_test, 2);
+        let found: Vec<(&str, f64, bool)> = found.iter().map(|d| (d.device.as_str(), d.classes, d.is_rare)).collect();
+        assert_eq!(found, [("other", 0.5, true), ("same", 0.0, false)]);
+    }
 }

@@ -7,7 +7,6 @@ use std::{
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
-use models::Reviews;
 
 use crate::{
     board, interrupt,
@@ -27,7 +26,7 @@ const PAUSE: u32 = 20;
 pub struct Schedule {
     /// So many samples are new since the last one.
     pub samples: usize,
-    /// So many images have been labeled since the last one began.
+    /// People have said so much since the last one.
     pub labels: usize,
     /// So long after the last one, if any sample or label is new.
     pub every: Option<SignedDuration>,
@@ -110,10 +109,10 @@ enum Pass {
 /// What is here of samples and labels; read again only when something comes in.
 #[derive(Default)]
 struct Here {
-    /// Files of reviews, which are only ever added.
-    said: Option<usize>,
+    /// Files of segments and of reviews: others take in beside the loop, too.
+    files: Option<[usize; 2]>,
     samples: usize,
-    reviews: Reviews,
+    words: usize,
 }
 
 /// When the hub's pages were made, which takes long where many samples are.
@@ -131,8 +130,8 @@ impl Pages {
 
     fn show(&mut self, project: &Project, progress: &Progress) {
         let begin = Instant::now();
-        board::show(project, progress);
-        (self.are_old, self.last) = (false, Some((Instant::now(), begin.elapsed())));
+        let is_shown = board::show(project, progress);
+        (self.are_old, self.last) = (!is_shown, Some((Instant::now(), begin.elapsed())));
     }
 }
 
@@ -144,14 +143,14 @@ fn pass(project: &Project, schedule: &Schedule, here: &mut Here, progress: &Prog
     if let Some(last) = last
         && !is_begun
     {
-        let (_lock, _, came_in) = round::take_in(project)?;
-        // Tables are imported beside the loop.
-        let said = Some(review::files(project)?.len());
-        let is_news = came_in.segments > 0 || said != here.said;
+        let _taken_in = round::take_in(project)?;
+        let files = Some([ingest::segments(project)?, review::files(project)?.len()]);
+        let is_news = files != here.files;
         if is_news {
-            *here = Here { said, samples: ingest::samples(project)?.len(), reviews: review::reviews(project)? };
+            let (samples, words) = (ingest::samples(project)?.len(), review::reviews(project)?.words());
+            *here = Here { files, samples, words };
         }
-        let labels = here.reviews.since(last.inputs.began).count();
+        let labels = here.words.saturating_sub(last.inputs.words);
         if !schedule.is_due(Some(last), here.samples, labels, Timestamp::now()) {
             return Ok(Pass::Waiting { is_news });
         }

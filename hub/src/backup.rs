@@ -21,7 +21,16 @@ const DATABASE: &str = "hub.db";
 const FOLDERS: [&str; 3] = ["keys", "tls", "objects"];
 /// What comes in meanwhile must not tear things apart: a receipt is there after its segment, and a channel points to a bundle that
 /// is there, so each is looked for before what it speaks of.
-const ORDER: [&str; 6] = ["keys", "tls", "objects/receipts", "objects/segments", "objects/channels", "objects/bundles"];
+const ORDER: [&str; 8] = [
+    "keys",
+    "tls",
+    "objects/receipts",
+    "objects/segments",
+    "objects/channels",
+    "objects/bundles",
+    "objects/reviews",
+    "objects/pages",
+];
 
 /// Writes everything in a hub's folder to `file`, which appears only when it is whole. Returns how many files are in it.
 ///

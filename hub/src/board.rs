@@ -1,4 +1,4 @@
-//! The board that the workstation has put here, with what has happened since: how devices are now, and what people have said.
+//! The board that the workstation has put here, with what people have said since.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,13 +7,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use models::{
     Board, Digest, LabelSet, Review, Reviews, Said,
-    board::Waiting,
+    hub::CLOCKS_APART,
     review::Decision,
     sync::{self, BOARD, PICTURES, REVIEWS},
 };
 use tokio::sync::Mutex;
 
-use crate::{Error, Result, database::Database, objects::Objects, statuses::Statuses};
+use crate::{Error, Result, objects::Objects};
 
 /// So many objects are read at a time.
 const READS: usize = 16;
@@ -35,25 +35,25 @@ impl Boards {
     /// The board as of now; nothing if none was put here.
     ///
     /// # Errors
-    /// [`Error::Store`], [`Error::Database`]; [`Error::Models`] for a board that is not readable.
-    pub async fn get(&self, objects: &Objects, database: &Database, statuses: &Statuses) -> Result<Option<Board>> {
+    /// [`Error::Store`]; [`Error::Models`] for a board that is not readable.
+    pub async fn get(&self, objects: &Objects) -> Result<Option<Board>> {
         let Some(mut board) = read(objects).await? else { return Ok(None) };
-        statuses.flush(database).await?;
-        board.devices.clear();
-        database.each_known_status(|status| board.devices.push(status)).await?;
         let mut known = self.said.lock().await;
         known.read_on(objects).await?;
-        let is_undecided = |waiting: &&Waiting| waiting.holds().is_none();
-        let before = board.queue.iter().filter(is_undecided).count();
+        let before = undecided(&board);
         for waiting in &mut board.queue {
             let since = known.by_image.get(&waiting.image).into_iter().flatten();
             let all = Reviews::new(waiting.history.iter().chain(since).cloned());
             waiting.history = all.history(waiting.image).to_vec();
         }
-        let after = board.queue.iter().filter(is_undecided).count();
-        board.waiting = (board.waiting + after).saturating_sub(before);
+        board.waiting = (board.waiting + undecided(&board)).saturating_sub(before);
         Ok(Some(board))
     }
+}
+
+/// Samples on the board of which nothing holds.
+fn undecided(board: &Board) -> usize {
+    board.queue.iter().filter(|waiting| waiting.holds().is_none()).count()
 }
 
 impl Known {
@@ -99,14 +99,26 @@ pub async fn put(objects: &Objects, content: Bytes) -> Result<()> {
     objects.delete_all(here.difference(&shown).cloned().collect()).await
 }
 
-/// Takes a device's samples off the board, with their pictures.
+/// Takes a device's samples off the board, with their pictures. A board that is not readable goes as a whole: the next one comes without
+/// them.
 ///
 /// # Errors
-/// [`Error::Store`]; [`Error::Models`] for a board that is not readable.
+/// [`Error::Store`].
 pub async fn forget(objects: &Objects, device: &str) -> Result<()> {
-    let Some(mut board) = read(objects).await? else { return Ok(()) };
+    let mut board = match read(objects).await {
+        Ok(Some(board)) => board,
+        Ok(None) => return Ok(()),
+        Err(Error::Models(e)) => {
+            tracing::warn!("deleted with its pictures: {e}");
+            objects.delete(BOARD).await?;
+            return objects.delete_all(objects.list(PICTURES).await?).await;
+        }
+        Err(e) => return Err(e),
+    };
+    let before = undecided(&board);
     board.queue.retain(|waiting| waiting.device != device);
     board.drifts.retain(|drift| drift.device != device);
+    board.waiting = (board.waiting + undecided(&board)).saturating_sub(before);
     // The one that stood for those that look like it may be gone.
     let mut firsts = BTreeMap::new();
     for waiting in &mut board.queue {
@@ -138,13 +150,24 @@ pub async fn decide(objects: &Objects, decisions: Vec<Decision>, by: &str, at: T
 ///
 /// # Errors
 /// [`Error::Content`], [`Error::Store`].
-pub async fn check(objects: &Objects, name: &str, digest: Digest, content: &[u8], by: &str) -> Result<()> {
+pub async fn check(
+    objects: &Objects,
+    name: &str,
+    digest: Digest,
+    content: &[u8],
+    by: &str,
+    now: Timestamp,
+) -> Result<()> {
     if Digest::of(content) != digest {
         return Err(Error::Content(format!("{name}: expected the content whose sha256 is its name")));
     }
     let said = parse(name, content).map_err(|e| Error::Content(e.to_string()))?;
     if let Some(other) = said.iter().find(|review| review.by != by) {
         return Err(Error::Content(format!("{name}: expected what {by} says, found it in the name of {:?}", other.by)));
+    }
+    // A word of the future would be the last one for ever.
+    if let Some(other) = said.iter().find(|review| now.duration_since(review.at).abs() > CLOCKS_APART) {
+        return Err(Error::Content(format!("{name}: said at {}, and it is {now} here", other.at)));
     }
     check_labels(objects, &said).await
 }

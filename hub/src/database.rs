@@ -263,19 +263,29 @@ impl Database {
         rows.iter().map(client).collect()
     }
 
-    /// Takes a name's key all its rights, and ends its sessions. Whether there was one.
+    /// Takes a name's key all its rights, ends its sessions, and with them the tokens by which a person could sign in again; one for a
+    /// device's next key stays good. Whether there was anything.
     ///
     /// # Errors
     /// [`Error::Database`].
     pub async fn revoke(&self, name: &str, now: Timestamp) -> Result<bool> {
-        let ended =
-            sqlx::query("DELETE FROM sessions WHERE name = $1").bind(name.to_owned()).execute(&self.pool).await?;
+        let mut transaction = self.pool.begin().await?;
         let revoked = sqlx::query("UPDATE clients SET revoked = $1 WHERE name = $2 AND revoked IS NULL")
             .bind(now.as_millisecond())
             .bind(name.to_owned())
-            .execute(&self.pool)
+            .execute(&mut *transaction)
             .await?;
-        Ok(revoked.rows_affected() + ended.rows_affected() > 0)
+        let tokens = sqlx::query("DELETE FROM tokens WHERE name = $1 AND used IS NULL AND role = $2")
+            .bind(name.to_owned())
+            .bind(Role::Reviewer.name())
+            .execute(&mut *transaction)
+            .await?;
+        let sessions = sqlx::query("DELETE FROM sessions WHERE name = $1")
+            .bind(name.to_owned())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok([revoked, tokens, sessions].iter().any(|gone| gone.rows_affected() > 0))
     }
 
     /// Remembers that a segment is in, or was let in: of its sizes the largest, if somebody has said several.

@@ -46,6 +46,17 @@ impl Statuses {
         written
     }
 
+    /// How every device is whose key was not revoked, by their names.
+    ///
+    /// # Errors
+    /// [`crate::Error::Database`].
+    pub async fn of_known_devices(&self, database: &Database) -> Result<Vec<DeviceStatus>> {
+        self.flush(database).await?;
+        let mut all = Vec::new();
+        database.each_known_status(|status| all.push(status)).await?;
+        Ok(all)
+    }
+
     /// A device's status as JSON, the latest one.
     ///
     /// # Errors

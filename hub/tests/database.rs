@@ -104,8 +104,12 @@ async fn a_revoked_key_is_unknown_and_its_name_is_free(database: &Database) -> R
 }
 
 async fn who_has_signed_in_is_in_until_it_ends(database: &Database) -> Result<()> {
-    for (token, role) in [("of ann", Role::Reviewer), ("of ann's other", Role::Reviewer), ("of a device", Role::Device)]
-    {
+    for (token, role) in [
+        ("of ann", Role::Reviewer),
+        ("of ann's other", Role::Reviewer),
+        ("unused", Role::Reviewer),
+        ("of a device", Role::Device),
+    ] {
         database.add_token(token, "ann", role, at(100)).await?;
     }
     let end = 30 * 24 * 3600;
@@ -129,6 +133,10 @@ async fn who_has_signed_in_is_in_until_it_ends(database: &Database) -> Result<()
     assert_eq!(database.sessions(at(2)).await?.len(), 1);
     assert!(database.revoke("ann", at(2)).await?);
     assert_eq!(database.session("other", at(2)).await?, None);
+    assert!(
+        matches!(database.sign_in("unused", "again", at(2)).await, Err(Error::Token)),
+        "nor by a token from before"
+    );
     Ok(())
 }
 

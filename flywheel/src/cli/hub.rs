@@ -1,6 +1,6 @@
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result};
@@ -34,21 +34,21 @@ pub(super) fn run(args: HubArgs) -> Result<()> {
     let project = args.config.exists().then(|| Project::open(&args.config)).transpose()?;
     let elsewhere = project.as_ref().filter(|project| matches!(project.remote(), Address::Hub(_)));
     let Some(project) = elsewhere else { return hub::cli::execute(args.command, None) };
-    let is_asked = AtomicBool::new(false);
+    // Here first: a round that is going on would put them on the pages again.
+    let dropped = Mutex::new(None);
     let ask = |order: &Order| -> Result<Value> {
+        if let Order::Forget { device } = order
+            && project.segments_folder().join(device).exists()
+        {
+            *dropped.lock().unwrap_or_else(PoisonError::into_inner) = Some((device.clone(), forget(project, device)?));
+        }
         let remote = Remote::open(&project.remote(), &project.credentials())?;
         let answer = remote.administrate(&serde_json::to_vec(order)?)?;
-        is_asked.store(true, Ordering::Relaxed);
         serde_json::from_slice(&answer).context("the hub's answer is no JSON")
     };
-    let forgotten = match &args.command {
-        HubCommand::Forget(args) => Some(args.device.clone()),
-        _ => None,
-    };
     hub::cli::execute(args.command, Some(&ask))?;
-    let forgotten = forgotten.filter(|device| project.segments_folder().join(device).exists());
-    match forgotten.filter(|_| is_asked.into_inner()) {
-        Some(device) => tell(&device, &forget(project, &device)?),
+    match dropped.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((device, dropped)) => tell(&device, &dropped),
         None => Ok(()),
     }
 }

@@ -51,13 +51,13 @@ struct Written {
 
 pub(super) fn run(args: PagesArgs) -> Result<()> {
     let project = Project::open(&args.project.config)?;
-    let (lock, remote, _) = round::take_in(&project)?;
+    // Held to the end: what is forgotten meanwhile must not be put there again.
+    let (_lock, remote, _) = round::take_in(&project)?;
     let is_hub = remote.enrolled().is_some();
     let folder = args.out.or_else(|| (!is_hub).then(|| "pages".into()));
     // How devices are, a hub shows by itself.
     let devices = if folder.is_some() { statuses(&remote)? } else { Vec::new() };
     let (board, pictures) = board(&project, devices, args.limit, Timestamp::now())?;
-    drop(lock);
     let page = match &folder {
         Some(folder) => {
             write(folder, &board, &pictures)?;

@@ -14,6 +14,9 @@ use crate::{
     steps::{collected::Collected, relabel::relabel, review},
 };
 
+/// Images that the network looks at before the next ones.
+const SOME: usize = 1024;
+
 /// What the devices sent, for people to label
 #[derive(Debug, Subcommand)]
 pub(super) enum SamplesCommand {
@@ -23,8 +26,8 @@ Takes in first what the devices have sent. The table metadata.csv, whose name Hu
 an empty column `label` to fill in: a class, !reject for an image of none of them, !unsure, or !undo. Audit samples come first, in an \
 order drawn by chance: label them in that order, without gaps, as many as you like. Only so they say something of all images.
 
-Beside the table are label_studio.json, to import into a project of Label Studio whose labeling interface is label_studio.xml; the CSV that \
-it exports comes back in by `samples import`. FiftyOne opens the folder as a FiftyOneImageClassificationDataset whose data_path is images.
+With --label-studio there is label_studio.json beside the table, to import into a project of Label Studio whose labeling interface is \
+label_studio.xml; the CSV that it exports comes back in by `samples import`. FiftyOne opens the folder as a FiftyOneImageClassificationDataset whose data_path is images.
 
 Examples:
   flywheel samples export to-label --limit 200
@@ -55,6 +58,9 @@ pub(super) struct ExportArgs {
     /// With what the current model's network sees in each, to find what is alike
     #[arg(long)]
     embeddings: bool,
+    /// With tasks for Label Studio, in which all images are once more
+    #[arg(long)]
+    label_studio: bool,
 }
 
 /// Arguments of `samples import`.
@@ -101,11 +107,14 @@ fn export(args: ExportArgs) -> Result<()> {
     if args.embeddings
         && let Some(network) = round::current_network(&project, &data)?
     {
-        let images: Vec<Pixels> = queue.iter().map(|queued| queued.relabeled.pixels.clone()).collect();
-        let digests = queue.iter().map(|queued| queued.relabeled.sample.record.image);
-        embeddings.extend(digests.zip(network.embeddings(&images)));
+        for some in queue.chunks(SOME) {
+            let images: Vec<Pixels> = some.iter().map(|queued| queued.relabeled.pixels.clone()).collect();
+            let digests = some.iter().map(|queued| queued.relabeled.sample.record.image);
+            embeddings.extend(digests.zip(network.embeddings(&images)));
+        }
     }
-    let known = exchange::Known { labels: &data.labels, reviews: &reviews, embeddings: &embeddings };
+    let label_studio = args.label_studio;
+    let known = exchange::Known { labels: &data.labels, reviews: &reviews, embeddings: &embeddings, label_studio };
     exchange::export(&args.out, &queue, known)?;
     if args.project.json {
         return print_json(&Exported { out: args.out, samples: queue.len(), of });

@@ -49,7 +49,7 @@ pub(super) struct Metadata {
 
 impl Metadata {
     pub(super) fn of(queued: &Queued<'_>, known: Known<'_>) -> Self {
-        let Known { labels, reviews, embeddings } = known;
+        let Known { labels, reviews, embeddings, .. } = known;
         let (record, prediction) = (&queued.relabeled.sample.record, &queued.relabeled.prediction);
         let name = |class: usize| labels.names().get(class).cloned().unwrap_or_default();
         let holds = reviews.of(record.image);

@@ -37,6 +37,8 @@ pub struct Known<'a> {
     pub reviews: &'a Reviews,
     /// What the network sees in each image, by its digest; none of those that are to do without.
     pub embeddings: &'a BTreeMap<Digest, Vec<f32>>,
+    /// Whether a folder is for Label Studio, too, whose tasks have all images in them once more.
+    pub label_studio: bool,
 }
 
 /// Writes samples to a tar, if the path says so, or else to a folder.

@@ -4,7 +4,7 @@
 //! The columns: `image`, the digest that names it; `file_name`; `why` a label is worth something; `label`, what people have said, to be filled
 //! in; `held`, the same, to stay as it is; `device`, `source`, `captured`; `device_label` and `device_confidence`, what the device said;
 //! `predicted` and `confidence`, what the current model says, and `prob_CLASS` for each class; if it was asked for, what the network sees, as
-//! `embedding_0` and so on. Beside it are `label_studio.json` and `.xml`, and `labels.json` for FiftyOne.
+//! `embedding_0` and so on. Beside it is `labels.json`, for FiftyOne, and, if they were asked for, are `label_studio.json` and `.xml`.
 
 use std::path::Path;
 
@@ -78,7 +78,9 @@ pub(super) fn export(folder: &Path, queue: &[Queued<'_>], known: Known<'_>) -> R
         }
         let bytes = table.into_inner().context("cannot write the table")?;
         durable::write(&folder.join(TABLE), &bytes)?;
-        label_studio::write(folder, queue, known)?;
+        if known.label_studio {
+            label_studio::write(folder, queue, known)?;
+        }
         fiftyone::write(folder, queue, known)
     })
 }

@@ -111,7 +111,7 @@ mod tests {
         let at = Timestamp::UNIX_EPOCH;
         let said = Said::Label("dog".into());
         let reviews = Reviews::new([Review { at, image: Digest::of(b"a"), by: "ann".into(), said }]);
-        let known = Known { labels: &labels, reviews: &reviews, embeddings: &BTreeMap::new() };
+        let known = Known { labels: &labels, reviews: &reviews, embeddings: &BTreeMap::new(), label_studio: false };
         export(&path, &queue, known)?;
         assert!(export(&path, &queue, known).is_err(), "it was replaced");
         let (said, imported) = import(&path, &labels, &reviews, "bob", at)?;

@@ -37,7 +37,7 @@ pub(super) fn choose(
     } else {
         let inputs = match current {
             Some(current) => choose_now(project, current, data, collected, now)?,
-            None => Inputs::none(now),
+            None => Inputs { words: collected.reviews.words(), ..Inputs::none(now) },
         };
         durable::write_json(&inputs_file(project, round), &inputs)?;
         inputs
@@ -101,6 +101,7 @@ fn choose_now(
         choice: Choice { unreadable, ..choice },
         samples: unlabeled.into_iter().map(image).collect(),
         labels: labeled.into_iter().map(|(candidate, label)| (image(candidate), label.to_owned())).collect(),
+        words: collected.reviews.words(),
         teacher: labeler.teacher,
         refused_teacher,
         prior: prior.transpose()?,

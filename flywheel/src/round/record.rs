@@ -69,6 +69,9 @@ pub struct Inputs {
     /// The samples that people have labeled, with their labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<Digest, String>,
+    /// How often people had said something by then.
+    #[serde(default)]
+    pub words: usize,
     /// Weights of the teacher whose labels chose the samples; none if it was the current model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<Digest>,
@@ -83,8 +86,8 @@ pub struct Inputs {
 impl Inputs {
     /// Those of a round that trains on nothing from the field.
     pub fn none(began: Timestamp) -> Self {
-        let (samples, labels) = (BTreeSet::new(), BTreeMap::new());
-        Self { began, choice: Choice::default(), samples, labels, teacher: None, refused_teacher: None, prior: None }
+        let (choice, samples, labels) = (Choice::default(), BTreeSet::new(), BTreeMap::new());
+        Self { began, choice, samples, labels, words: 0, teacher: None, refused_teacher: None, prior: None }
     }
 
     /// Whether the round trains on an image.

@@ -140,6 +140,15 @@ fn is_vouched_for(
     Ok(receipt.segment == segment)
 }
 
+/// How many segments are here.
+///
+/// # Errors
+/// If a folder cannot be listed.
+pub fn segments(project: &Project) -> Result<usize> {
+    let devices = sorted_entries(&project.segments_folder())?;
+    devices.iter().map(|device| Ok(sorted_entries(device)?.len())).sum()
+}
+
 /// Every sample that came in, each image once, in the order of the digests.
 ///
 /// An image that several devices or segments hold is taken from the first by name; if any of them kept it for audit, it

@@ -55,7 +55,15 @@ pub fn fetch(project: &Project, remote: &Remote, refused: &mut Vec<String>) -> R
         if path(project, digest).exists() {
             continue;
         }
-        let Some(bytes) = remote.get(&name, MAX_REVIEWS)? else { continue };
+        let bytes = match remote.get(&name, MAX_REVIEWS) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => continue,
+            Err(edge_runtime::Error::Models(e)) => {
+                refused.push(e.to_string());
+                continue;
+            }
+            Err(e) => return Err(e.into()),
+        };
         match serde_json::from_slice::<Vec<Review>>(&bytes) {
             Ok(said) if Digest::of(&bytes) == digest => {
                 keep(project, &bytes)?;

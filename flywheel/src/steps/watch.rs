@@ -58,9 +58,9 @@ impl Drift {
         })
     }
 
-    /// Whether chance seldom shows as much.
+    /// Whether chance seldom shows as much, in one of the two.
     pub fn is_rare(&self) -> bool {
-        self.confidence.p_value.min(self.classes.p_value) <= RARE
+        2.0 * self.confidence.p_value.min(self.classes.p_value) <= RARE
     }
 
     /// What has changed, in words, if chance seldom shows as much.

@@ -192,7 +192,7 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
         Name::Picture => objects.put(&object, content).await?,
         _ => {
             match name {
-                Name::Reviews(digest) => board::check(objects, &object, digest, &content, &client.name).await?,
+                Name::Reviews(digest) => board::check(objects, &object, digest, &content, &client.name, now).await?,
                 _ => name.check(&object, &content)?,
             }
             objects.put(&object, content).await?;

@@ -1,10 +1,10 @@
 //! The pages, for who has signed in with a token; their secret is in a cookie from then on.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Form, Json, Router,
-    extract::{ConnectInfo, FromRequestParts, Path, State},
+    extract::{DefaultBodyLimit, FromRequestParts, Path, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{
@@ -34,6 +34,11 @@ use crate::{
 /// The prefix has browsers keep it from other hosts, paths and connections without TLS.
 const COOKIE: &str = "__Host-flywheel";
 
+/// A form with a token, in bytes.
+const MAX_TOKEN: usize = 1 << 12;
+/// What a page sends at once, in bytes: two thousand decisions. With names and times it is no longer than what a workstation takes.
+const MAX_DECISIONS: usize = 1 << 18;
+
 /// Answers below [`PAGES`]; the root leads there.
 pub(super) fn router() -> Router<Arc<Hub>> {
     let at = |name: &str| format!("{PAGES}/{name}");
@@ -48,8 +53,8 @@ pub(super) fn router() -> Router<Arc<Hub>> {
         .route(&at(""), get(to_first))
         .route(&at("{file}"), get(page))
         .route(&at("images/{file}"), get(picture))
-        .route(&at("reviews"), post(decide))
-        .route(&at("sign-in"), get(form).post(enter))
+        .route(&at("reviews"), post(decide).layer(DefaultBodyLimit::max(MAX_DECISIONS)))
+        .route(&at("sign-in"), get(form).post(enter).layer(DefaultBodyLimit::max(MAX_TOKEN)))
         .route(&at("sign-out"), post(leave))
         .layer(header(CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"))
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
@@ -60,19 +65,47 @@ pub(super) fn router() -> Router<Arc<Hub>> {
 /// Who asks, by the secret in their cookie.
 struct Visitor(Session);
 
+/// The same for a picture, of which a page has hundreds: they are not counted.
+struct Viewer;
+
+/// Somebody who is not known yet, and is counted before anything is read.
+struct Stranger;
+
 impl FromRequestParts<Arc<Hub>> for Visitor {
     type Rejection = Error;
 
     async fn from_request_parts(request: &mut Parts, hub: &Arc<Hub>) -> Result<Self> {
-        if let Some(secret) = shown(&request.headers)
-            && let Some(session) = hub.intake.database.session(&secret, Timestamp::now()).await?
-        {
-            hub.meter.known(Digest::of(secret.as_bytes()))?;
-            return Ok(Self(session));
-        }
-        hub.count_stranger(request)?;
-        Err(Error::SignedOut)
+        let (secret, session) = signed_in(request, hub).await?;
+        hub.meter.known(Digest::of(secret.as_bytes()))?;
+        Ok(Self(session))
     }
+}
+
+impl FromRequestParts<Arc<Hub>> for Viewer {
+    type Rejection = Error;
+
+    async fn from_request_parts(request: &mut Parts, hub: &Arc<Hub>) -> Result<Self> {
+        signed_in(request, hub).await.map(|_| Self)
+    }
+}
+
+impl FromRequestParts<Arc<Hub>> for Stranger {
+    type Rejection = Error;
+
+    async fn from_request_parts(request: &mut Parts, hub: &Arc<Hub>) -> Result<Self> {
+        hub.count_stranger(request).map(|()| Self)
+    }
+}
+
+/// The secret that is shown, and whose it is.
+async fn signed_in(request: &Parts, hub: &Hub) -> Result<(String, Session)> {
+    if let Some(secret) = shown(&request.headers)
+        && let Some(session) = hub.intake.database.session(&secret, Timestamp::now()).await?
+    {
+        return Ok((secret, session));
+    }
+    hub.count_stranger(request)?;
+    Err(Error::SignedOut)
 }
 
 fn shown(headers: &HeaderMap) -> Option<String> {
@@ -94,17 +127,19 @@ async fn page(State(hub): State<Arc<Hub>>, visitor: Result<Visitor>, Path(file):
         visitor => visitor?,
     };
     let page = Page::ALL.into_iter().find(|page| page.file() == file).ok_or(Error::NotFound(file))?;
-    let place = Place::Hub { name: &session.name };
-    let board = hub.boards.get(&hub.intake.objects, &hub.intake.database, &hub.statuses).await?;
-    let Some(board) = board else {
+    let place = Place::Hub { name: &session.name, now: Timestamp::now() };
+    let Some(mut board) = hub.boards.get(&hub.intake.objects).await? else {
         let text =
             "The workstation has put nothing here yet: `flywheel round`, `flywheel loop` and `flywheel pages` do.";
         return Ok(Html(message("No pages yet", text)).into_response());
     };
+    if page == Page::Fleet {
+        board.devices = hub.statuses.of_known_devices(&hub.intake.database).await?;
+    }
     Ok(Html(page.html(&board, place)).into_response())
 }
 
-async fn picture(State(hub): State<Arc<Hub>>, _: Visitor, Path(file): Path<String>) -> Result<Response> {
+async fn picture(State(hub): State<Arc<Hub>>, _: Viewer, Path(file): Path<String>) -> Result<Response> {
     let digest = file.strip_suffix(".png").and_then(|digest| digest.parse::<Digest>().ok());
     let digest = digest.ok_or(Error::NotFound(file))?;
     let png = hub.intake.objects.get(&sync::picture(digest)).await?.bytes().await?;
@@ -137,12 +172,7 @@ struct Entry {
     token: String,
 }
 
-async fn enter(
-    State(hub): State<Arc<Hub>>,
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
-    Form(entry): Form<Entry>,
-) -> Result<Response> {
-    hub.meter.stranger(address.ip())?;
+async fn enter(State(hub): State<Arc<Hub>>, _: Stranger, Form(entry): Form<Entry>) -> Result<Response> {
     let (secret, now) = (BASE64_URL_SAFE_NO_PAD.encode(secret()?), Timestamp::now());
     let database = &hub.intake.database;
     let session = match database.sign_in(entry.token.trim(), &secret, now).await {

@@ -29,7 +29,7 @@ pub(super) fn page(page: Page, board: &Board, place: Place<'_>, main: &Markup) -
                 }
             }
         }
-        @if let Place::Hub { name } = place {
+        @if let Place::Hub { name, .. } = place {
             form.who method="post" action="sign-out" { span { (name) } " " button { "Sign out" } }
         }
         h1 { (page.title()) }

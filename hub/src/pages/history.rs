@@ -3,7 +3,7 @@ use models::{Board, Said, board::Waiting};
 
 use super::frame::{image, percent, time};
 
-/// Every image of which somebody has said something, the latest word first.
+/// The images of which somebody has said something lately, the latest word first.
 pub(super) fn main(board: &Board) -> Markup {
     let mut spoken: Vec<&Waiting> = board.queue.iter().filter(|waiting| !waiting.history.is_empty()).collect();
     spoken.sort_by_key(|waiting| std::cmp::Reverse(waiting.history.last().map(|review| review.at)));
@@ -11,7 +11,7 @@ pub(super) fn main(board: &Board) -> Markup {
         @if spoken.is_empty() {
             p { "Nobody has labeled anything yet." }
         } @else {
-            p.quiet { (spoken.len()) " images. The last word holds." }
+            p.quiet { "The latest " (spoken.len()) " images. The last word holds." }
             ul.gallery aria-label="Labeled images" {
                 @for waiting in spoken {
                     @let (class, confidence) = waiting.guesses.first().copied().unwrap_or_default();

@@ -22,6 +22,7 @@ mod overview;
 mod review;
 mod sign_in;
 
+use jiff::Timestamp;
 use maud::html;
 use models::{Board, Digest};
 
@@ -71,7 +72,7 @@ impl Page {
     pub fn html(self, board: &Board, place: Place<'_>) -> String {
         let main = match self {
             Self::Overview => overview::main(board),
-            Self::Fleet => fleet::main(board),
+            Self::Fleet => fleet::main(board, place),
             Self::Review => review::main(board, place),
             Self::Confusion => confusion::main(board),
             Self::History => history::main(board),
@@ -89,6 +90,8 @@ pub enum Place<'a> {
     Hub {
         /// Who has signed in.
         name: &'a str,
+        /// The hub's time, which knows how the devices are now.
+        now: Timestamp,
     },
 }
 

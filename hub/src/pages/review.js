@@ -5,8 +5,9 @@
   const grid = document.getElementById('grid');
   if (!grid) return;
   const hub = grid.dataset.post;
-  const KEPT = hub ? 'flywheel-unsent' : 'flywheel-review';
+  const KEPT = 'flywheel-review', UNSENT = `flywheel-unsent ${grid.dataset.by} `;
   const SEND_AFTER = 700, AGAIN_AFTER = 5000; // milliseconds
+  const AT_ONCE = 500;
   const REJECT = '!reject', UNSURE = '!unsure';
   const WORDS = { [REJECT]: 'no class', [UNSURE]: 'unsure' };
   // As models::Said is in JSON.
@@ -20,14 +21,29 @@
   const field = document.getElementById('class');
   const read = (key, otherwise) => { try { return JSON.parse(localStorage.getItem(key)) ?? otherwise; } catch { return otherwise; } };
   const keep = (key, value) => { try { localStorage.setItem(key, JSON.stringify(value)); } catch { /* private window: kept on this page */ } };
-  // What was decided here, by image: what the page was made with holds where there is nothing. Of a hub's page, what it has not taken.
-  const said = new Map(Object.entries(read(KEPT, {})));
-  const unsent = new Map(hub ? said : []);
+  // What a hub has not taken yet, of this person: each word under its own key, so that tabs do not write over each other.
+  const unsent = {
+    here: new Map(),
+    all() {
+      try {
+        const kept = Object.entries(localStorage).filter(([key]) => key.startsWith(UNSENT));
+        return [...kept.map(([key, text]) => [key.slice(UNSENT.length), text]), ...this.here];
+      } catch { return [...this.here]; }
+    },
+    put(image, text) { try { localStorage.setItem(UNSENT + image, text); } catch { this.here.set(image, text); } },
+    // Unless something else was said meanwhile.
+    taken(image, text) {
+      if (this.here.get(image) === text) this.here.delete(image);
+      try { if (localStorage.getItem(UNSENT + image) === text) localStorage.removeItem(UNSENT + image); } catch { /* it is not there */ }
+    },
+  };
+  // What was decided here, by image: what the page was made with holds where there is nothing.
+  const said = new Map(hub ? unsent.all().map(([image, text]) => [image, JSON.parse(text)]) : Object.entries(read(KEPT, {})));
   const undo = [];
   const started = Date.now();
   let here = 0, decided = 0;
 
-  let sending = 0;
+  let sending = 0, isSending = false;
 
   if (by) {
     by.value = read(KEPT + '-by', by.value);
@@ -52,7 +68,8 @@
     const left = tiles.filter(tile => !isDecided(tile)).length;
     const minutes = (Date.now() - started) / 60000;
     const speed = decided > 4 ? `, ${Math.round(decided / minutes)} a minute` : '';
-    const waiting = unsent.size ? ` ${unsent.size} labels are still to be sent.` : '';
+    const count = hub ? unsent.all().length : 0;
+    const waiting = count ? ` ${count} labels are still to be sent.` : '';
     progress.textContent = `${what ? what + '. ' : ''}${left} of ${tiles.length} images wait${speed}.${waiting}`;
   }
 
@@ -62,10 +79,10 @@
     for (const image of images) {
       if (word === undefined && !hub) said.delete(image);
       else said.set(image, { word, at });
-      if (hub) unsent.set(image, said.get(image));
+      if (hub) unsent.put(image, JSON.stringify({ word, at }));
     }
-    keep(KEPT, Object.fromEntries(hub ? unsent : said));
     if (hub) sendAfter(SEND_AFTER);
+    else keep(KEPT, Object.fromEntries(said));
   }
 
   function sendAfter(time) {
@@ -73,25 +90,38 @@
     sending = setTimeout(send, time);
   }
 
-  // Sends all that a hub has not taken; what is said meanwhile goes the next time.
+  // Sends what a hub has not taken, one request after another: they may not overtake each other.
   async function send() {
-    const batch = [...unsent];
-    if (!batch.length) return;
-    const body = JSON.stringify(batch.map(([image, { word }]) => ({ image, said: toSaid(word) })));
+    const batch = unsent.all().slice(0, AT_ONCE);
+    if (isSending || !batch.length) return;
+    isSending = true;
+    const body = JSON.stringify(batch.map(([image, text]) => ({ image, said: toSaid(JSON.parse(text).word) })));
     const answer = await fetch(hub, { method: 'POST', headers: { 'content-type': 'application/json' }, body, keepalive: body.length < 60000 })
       .catch(() => undefined);
+    isSending = false;
     if (answer?.ok) {
-      batch.forEach(([image, sent]) => unsent.get(image) === sent && unsent.delete(image));
-      keep(KEPT, Object.fromEntries(unsent));
+      batch.forEach(([image, text]) => unsent.taken(image, text));
       tell('');
+      if (unsent.all().length) sendAfter(0);
     } else if (answer?.status === 401) {
       tell('Signed out: your labels are kept here until you sign in again');
-    } else if (answer && answer.status < 500 && answer.status !== 429) {
+    } else if (answer?.status === 422 && dropUnknown(batch)) {
+      tell('Labels of classes that are no more were dropped');
+      sendAfter(0);
+    } else if (answer && answer.status < 500 && ![408, 429].includes(answer.status)) {
       tell(`The hub does not take them: ${await answer.text()}`);
     } else {
       tell('The hub cannot be reached, and is tried again');
       sendAfter(AGAIN_AFTER);
     }
+  }
+
+  // Whether there were any, from before the classes changed.
+  function dropUnknown(batch) {
+    const isUnknown = ([, text]) => ![undefined, REJECT, UNSURE, ...labels].includes(JSON.parse(text).word);
+    const unknown = batch.filter(isUnknown);
+    unknown.forEach(([image, text]) => unsent.taken(image, text));
+    return unknown.length > 0;
   }
 
   function go(place, focus = true) {
@@ -193,7 +223,7 @@
 
   addEventListener('pagehide', send);
   tiles.forEach(show);
-  if (unsent.size) sendAfter(0);
+  if (hub) sendAfter(0);
   go(Math.max(0, tiles.findIndex(tile => !isDecided(tile))), false);
   tell('');
 })();

@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
-use models::{Board, board::Waiting};
+use models::{Board, Digest, board::Waiting};
 
 use super::{
     Place,
@@ -13,7 +15,14 @@ const GUESSES: usize = 3;
 pub(super) fn main(board: &Board, place: Place<'_>) -> Markup {
     let names = board.labels.names();
     let firsts: Vec<&Waiting> = board.queue.iter().filter(|waiting| waiting.like == waiting.image).collect();
-    let alike = |first: &Waiting| board.queue.iter().filter(|waiting| waiting.like == first.image).count();
+    let mut alike: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
+    for waiting in &board.queue {
+        alike.entry(waiting.like).or_default().push(waiting.image);
+    }
+    let name = match place {
+        Place::Files => None,
+        Place::Hub { name, .. } => Some(name),
+    };
     html! {
         @if firsts.is_empty() {
             p { "No device has sent anything yet." }
@@ -50,8 +59,8 @@ pub(super) fn main(board: &Board, place: Place<'_>) -> Markup {
                 "you like. Only so they say how good the model is on everything that devices see."
             }
             ul.grid id="grid" role="listbox" aria-label="Images to review" data-labels=(json(&names)) data-keys=(json(&keys(names)))
-                data-post=[(place != Place::Files).then_some("reviews")] {
-                @for first in firsts { (tile(board, first, alike(first))) }
+                data-post=[name.map(|_| "reviews")] data-by=[name] {
+                @for first in firsts { (tile(board, first, &alike[&first.image])) }
             }
             dialog id="choose" aria-label="Choose a class" {
                 form method="dialog" {
@@ -79,16 +88,11 @@ fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-fn tile(board: &Board, first: &Waiting, alike: usize) -> Markup {
+fn tile(board: &Board, first: &Waiting, alike: &[Digest]) -> Markup {
     let name = |class: usize| board.labels.name(class);
     let guess = first.guesses.first().map_or("nothing", |(class, _)| name(*class));
     let said = first.holds();
-    let images: Vec<String> = board
-        .queue
-        .iter()
-        .filter(|waiting| waiting.like == first.image)
-        .map(|waiting| waiting.image.to_string())
-        .collect();
+    let images: Vec<String> = alike.iter().map(Digest::to_string).collect();
     html! {
         li role="option" tabindex="-1" aria-selected="false" data-images=(images.join(" ")) data-guess=(guess)
             data-said=[said.map(json)] aria-label={ (first.why) ": " (guess) } {
@@ -99,7 +103,7 @@ fn tile(board: &Board, first: &Waiting, alike: usize) -> Markup {
                     li { button type="button" tabindex="-1" data-label=(name(*class)) { (name(*class)) " " span.quiet { (percent(*probability)) } } }
                 }
             }
-            span.quiet { (first.why) " · " (first.device) @if alike > 1 { " · " b { "×" (alike) } } }
+            span.quiet { (first.why) " · " (first.device) @if alike.len() > 1 { " · " b { "×" (alike.len()) } } }
         }
     }
 }
