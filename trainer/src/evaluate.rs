@@ -42,7 +42,7 @@ impl Classifier {
         logits(&self.network, images, &self.device)
     }
 
-    /// The features of each image that its logits are computed from, of [`models::Network::features`] numbers.
+    /// The pooled features of each image, which its logits are computed from: [`models::network::NetworkSpec::features`] numbers.
     pub fn embeddings(&self, images: &[Pixels]) -> Vec<Vec<f32>> {
         rows(images, |images| self.network.features(algorithm::images(images, &self.device), &mut Mode::Evaluate))
     }
