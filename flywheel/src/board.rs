@@ -278,7 +278,8 @@ mod tests {
         let lately = (0..130).map(|i: u8| Digest::of(&[i])).collect();
         let on_test: Vec<Prediction> = (0..100).map(|i| said(i % 2)).collect();
         let found = drifts(&all, &lately, &on_test, 2);
-        let found: Vec<(&str, f64, bool)> = found.iter().map(|d| (d.device.as_str(), d.classes, d.is_rare)).collect();
-        assert_eq!(found, [("other", 0.5, true), ("same", 0.0, false)]);
+        let found: Vec<_> =
+            found.iter().map(|d| (d.device.as_str(), (100.0 * d.classes).round() as u32, d.is_rare)).collect();
+        assert_eq!(found, [("other", 50, true), ("same", 0, false)]);
     }
 }
