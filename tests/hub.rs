@@ -421,7 +421,7 @@ fn a_backup_made_while_the_hub_serves_is_a_hub_again() -> TestResult {
     let path = |name: &str| folder.path().join(name);
     let server = Server::start(folder.path(), true, Limits::default())?;
     let place = server.enrol(folder.path(), "cam-1", Role::Device)?;
-    let (digest, bytes) = sealed(&[sample("cam-1", b"image")])?;
+    let (digest, bytes) = sealed(&[sample("cam-1", b"shown")])?;
     server.connect(&place)?.put(&sync::segment("cam-1", digest), bytes)?;
     // What people have said, a board, and a picture on it.
     let said = b"[]";
@@ -455,7 +455,7 @@ fn a_backup_made_while_the_hub_serves_is_a_hub_again() -> TestResult {
 
     // A damaged segment is found, and nothing is left of the attempt.
     let mut damaged = fs::read(path("backup.tar"))?;
-    let at = damaged.windows(5).rposition(|bytes| bytes == b"image").ok_or("no image")?;
+    let at = damaged.windows(5).rposition(|bytes| bytes == b"shown").ok_or("no image")?;
     damaged[at] ^= 1;
     fs::write(path("damaged.tar"), damaged)?;
     let said =
