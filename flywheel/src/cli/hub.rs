@@ -1,7 +1,4 @@
-use std::{
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -34,21 +31,16 @@ pub(super) fn run(args: HubArgs) -> Result<()> {
     let project = args.config.exists().then(|| Project::open(&args.config)).transpose()?;
     let elsewhere = project.as_ref().filter(|project| matches!(project.remote(), Address::Hub(_)));
     let Some(project) = elsewhere else { return hub::cli::execute(args.command, None) };
-    // Here first: a round that is going on would put them on the pages again.
-    let dropped = Mutex::new(None);
     let ask = |order: &Order| -> Result<Value> {
         if let Order::Forget { device } = order
             && project.segments_folder().join(device).exists()
         {
-            *dropped.lock().unwrap_or_else(PoisonError::into_inner) = Some((device.clone(), forget(project, device)?));
+            // Here first: a round that is going on would put them on the pages again.
+            tell(device, &forget(project, device)?)?;
         }
         let remote = Remote::open(&project.remote(), &project.credentials())?;
         let answer = remote.administrate(&serde_json::to_vec(order)?)?;
         serde_json::from_slice(&answer).context("the hub's answer is no JSON")
     };
-    hub::cli::execute(args.command, Some(&ask))?;
-    match dropped.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some((device, dropped)) => tell(&device, &dropped),
-        None => Ok(()),
-    }
+    hub::cli::execute(args.command, Some(&ask))
 }

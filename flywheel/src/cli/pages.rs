@@ -2,12 +2,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use edge_runtime::sync::statuses;
 use hub::pages::{Page, Place};
 use jiff::Timestamp;
 use models::{Board, durable, hub::PAGES};
 use serde::Serialize;
-
-use edge_runtime::sync::statuses;
 
 use super::{ProjectArgs, print, print_json};
 use crate::{

@@ -27,7 +27,8 @@ an empty column `label` to fill in: a class, !reject for an image of none of the
 order drawn by chance: label them in that order, without gaps, as many as you like. Only so they say something of all images.
 
 With --label-studio there is label_studio.json beside the table, to import into a project of Label Studio whose labeling interface is \
-label_studio.xml; the CSV that it exports comes back in by `samples import`. FiftyOne opens the folder as a FiftyOneImageClassificationDataset whose data_path is images.
+label_studio.xml; the CSV that it exports comes back in by `samples import`. FiftyOne opens the folder as a \
+FiftyOneImageClassificationDataset whose data_path is images.
 
 Examples:
   flywheel samples export to-label --limit 200

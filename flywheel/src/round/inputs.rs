@@ -67,14 +67,9 @@ fn choose_now(
     };
     let (relabeled, unreadable) = relabel(&labeler, &config.preprocessing, collected.samples.clone())?;
     let near = config.collection.near_duplicates;
-    let Chosen { mut labeled, unlabeled, mut choice } =
-        choose::choose(&relabeled, &labeler.calibration, &data.pictures(), &collected.reviews, &config.choice, near);
-    // What a hub has taken in goes by the classes of then.
-    let found = labeled.len();
-    labeled.retain(|(_, label)| data.labels.index(label).is_some());
-    choice.labeled = labeled.len();
-    choice.chosen -= found - labeled.len();
-    choice.rejected += found - labeled.len();
+    let (calibration, reviews) = (&labeler.calibration, &collected.reviews);
+    let Chosen { labeled, unlabeled, choice } =
+        choose::choose(&relabeled, &data.labels, calibration, &data.pictures(), reviews, &config.choice, near);
     let prior = config.choice.estimate_shares.then(|| {
         let own: Vec<Pixels> = data.own_images().cloned().collect();
         let truths = || test.labels.iter().copied();

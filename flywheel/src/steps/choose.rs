@@ -7,7 +7,7 @@ use std::{
     fmt,
 };
 
-use models::{Calibration, Digest, PerceptualHash, Reviews, Said, collection::NearDuplicates};
+use models::{Calibration, Digest, LabelSet, PerceptualHash, Reviews, Said, collection::NearDuplicates};
 use serde::{Deserialize, Serialize};
 
 use super::relabel::Relabeled;
@@ -103,6 +103,7 @@ pub struct Chosen<'a> {
 /// Chooses the samples to train on.
 pub fn choose<'a>(
     relabeled: &'a [Relabeled],
+    labels: &LabelSet,
     calibration: &Calibration,
     pictures: &Pictures,
     reviews: &'a Reviews,
@@ -127,7 +128,10 @@ pub fn choose<'a>(
         } else if audit.contains(&picture) || audit_looks.iter().any(|audit| looks_alike(*audit, look)) {
             &mut choice.like_audit
         } else if let Some(said) = reviews.of(record.image) {
-            if let Said::Label(label) = said {
+            // A label may be of a class from before.
+            if let Said::Label(label) = said
+                && labels.index(label).is_some()
+            {
                 labeled.push((candidate, label.as_str()));
                 labeled_looks.push(look);
                 continue;
@@ -255,6 +259,10 @@ mod tests {
 
     const CONFIDENT: Reason = Reason::Confident { threshold: 0.9 };
 
+    fn labels() -> LabelSet {
+        LabelSet::new(["a", "b"]).expect("two classes")
+    }
+
     fn calibration() -> Calibration {
         Calibration { temperature: 1.0, thresholds: vec![0.9, 0.9] }
     }
@@ -292,7 +300,7 @@ mod tests {
         let pictures = Pictures { test: set(5), test_looks: Vec::new(), known: set(6) };
         let (config, near) = (ChoiceConfig::default(), NearDuplicates::default());
         let Chosen { labeled, unlabeled, choice } =
-            choose(&candidates, &calibration(), &pictures, &reviews, &config, near);
+            choose(&candidates, &labels(), &calibration(), &pictures, &reviews, &config, near);
         assert_eq!(names(&unlabeled), BTreeSet::from(["1"]));
         let labeled: Vec<_> = labeled.iter().map(|(c, label)| (c.sample.record.source.as_str(), *label)).collect();
         assert_eq!(labeled, [("7", "b")]);
@@ -315,6 +323,16 @@ mod tests {
     }
 
     #[test]
+    fn a_label_of_a_class_that_is_no_more_is_not_trained_on() {
+        let candidates = [candidate(1, "cam-1", 0, [0.97, 0.03], CONFIDENT)];
+        let reviews = Reviews::new([said(1, Said::Label("c".into()))]);
+        let (config, near) = (ChoiceConfig::default(), NearDuplicates::default());
+        let Chosen { labeled, unlabeled, choice } =
+            choose(&candidates, &labels(), &calibration(), &Pictures::default(), &reviews, &config, near);
+        assert_eq!((labeled.len(), unlabeled.len(), choice.rejected), (0, 0, 1));
+    }
+
+    #[test]
     fn what_looks_alike_is_trained_on_once_and_what_looks_like_the_test_set_is_counted() {
         let like = |number: u64, original: u64, confidence: f64| {
             let mut pixels = picture(original);
@@ -326,7 +344,8 @@ mod tests {
         let looks = vec![PerceptualHash::of(&picture(200))];
         let pictures = Pictures { test_looks: looks, ..Pictures::default() };
         let (reviews, config, near) = (Reviews::default(), ChoiceConfig::default(), NearDuplicates::default());
-        let Chosen { unlabeled, choice, .. } = choose(&candidates, &calibration(), &pictures, &reviews, &config, near);
+        let Chosen { unlabeled, choice, .. } =
+            choose(&candidates, &labels(), &calibration(), &pictures, &reviews, &config, near);
         assert_eq!(names(&unlabeled), BTreeSet::from(["2", "4"]));
         assert_eq!((choice.chosen, choice.near_duplicate, choice.like_test), (2, 2, 1));
     }
@@ -350,7 +369,7 @@ mod tests {
         let near = NearDuplicates { window: 0, ..NearDuplicates::default() };
         let reviews = Reviews::default();
         let choose = |config: ChoiceConfig| {
-            let chosen = choose(&candidates, &calibration(), &Pictures::default(), &reviews, &config, near);
+            let chosen = choose(&candidates, &labels(), &calibration(), &Pictures::default(), &reviews, &config, near);
             (chosen.unlabeled, chosen.choice)
         };
         // Half of the class at most: 20 of 40.

@@ -19,11 +19,11 @@ use axum::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use cookie::{Cookie, SameSite, time::Duration};
 use jiff::Timestamp;
-use models::{Digest, hub::PAGES, review::Decision, sync};
+use models::{Digest, hub::PAGES, review::Decision, sync::PICTURES};
 use serde::{Deserialize, Serialize};
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use super::Hub;
+use super::{Hub, name::Name};
 use crate::{
     Error, Result, board,
     database::{SESSION, Session},
@@ -140,11 +140,11 @@ async fn page(State(hub): State<Arc<Hub>>, visitor: Result<Visitor>, Path(file):
 }
 
 async fn picture(State(hub): State<Arc<Hub>>, _: Viewer, Path(file): Path<String>) -> Result<Response> {
-    let digest = file.strip_suffix(".png").and_then(|digest| digest.parse::<Digest>().ok());
-    let digest = digest.ok_or(Error::NotFound(file))?;
-    let png = hub.intake.objects.get(&sync::picture(digest)).await?.bytes().await?;
+    let object = format!("{PICTURES}/{file}");
+    let name = Name::parse(&object)?;
+    let png = hub.intake.objects.get(&object).await?.bytes().await?;
     // What it shows is its name. Who signs out may still have it.
-    Ok(([(CONTENT_TYPE, "image/png"), (CACHE_CONTROL, "private, max-age=86400")], png).into_response())
+    Ok(([(CONTENT_TYPE, name.content_type()), (CACHE_CONTROL, "private, max-age=86400")], png).into_response())
 }
 
 /// What was taken in.

@@ -31,8 +31,8 @@ pub struct SessionsArgs {
 /// Arguments of `revoke`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-From the next request on, the key is unknown, and who has signed in at the pages by that name is out. What it sent stays; `flywheel-hub forget` deletes it. A new token can enrol a new key \
-under the same name.
+From the next request on, the key is unknown, and who has signed in at the pages by that name is out; so is who has a token for that and \
+has not used it. What was sent stays; `flywheel-hub forget` deletes it. A new token can enrol a new key under the same name.
 
 Examples:
   flywheel-hub revoke cam-7")]

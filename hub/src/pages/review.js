@@ -23,17 +23,18 @@
   const keep = (key, value) => { try { localStorage.setItem(key, JSON.stringify(value)); } catch { /* private window: kept on this page */ } };
   // What a hub has not taken yet, of this person: each word under its own key, so that tabs do not write over each other.
   const unsent = {
-    here: new Map(),
+    // In a private window nothing is kept.
+    inMemory: new Map(),
     all() {
       try {
         const kept = Object.entries(localStorage).filter(([key]) => key.startsWith(UNSENT));
-        return [...kept.map(([key, text]) => [key.slice(UNSENT.length), text]), ...this.here];
-      } catch { return [...this.here]; }
+        return [...kept.map(([key, text]) => [key.slice(UNSENT.length), text]), ...this.inMemory];
+      } catch { return [...this.inMemory]; }
     },
-    put(image, text) { try { localStorage.setItem(UNSENT + image, text); } catch { this.here.set(image, text); } },
+    put(image, text) { try { localStorage.setItem(UNSENT + image, text); } catch { this.inMemory.set(image, text); } },
     // Unless something else was said meanwhile.
     taken(image, text) {
-      if (this.here.get(image) === text) this.here.delete(image);
+      if (this.inMemory.get(image) === text) this.inMemory.delete(image);
       try { if (localStorage.getItem(UNSENT + image) === text) localStorage.removeItem(UNSENT + image); } catch { /* it is not there */ }
     },
   };
