@@ -3,11 +3,11 @@
 //! This needs a Python with the packages of `tests/interop/requirements.txt`, named by `FLYWHEEL_PYTHON`; `.ci/run` installs it and runs it.
 
 use flywheel::{
-    exchange::{self, Known, Queued, Why},
+    exchange::{self, Known, Queued},
     steps::relabel::Relabeled,
 };
 use jiff::Timestamp;
-use models::{Digest, LabelSet, Pixels, Prediction, Reason, Review, Reviews, Said, Sample, SampleRecord};
+use models::{Digest, LabelSet, Pixels, Prediction, Reason, Review, Reviews, Said, Sample, SampleRecord, board::Why};
 
 use crate::{TestResult, interop::python};
 
@@ -40,7 +40,11 @@ fn interop_other_tools_open_exported_samples_and_their_labels_come_back() -> Tes
     let folder = tempfile::tempdir()?;
     let labels = LabelSet::new(CLASSES)?;
     let samples = (0..60).map(relabeled).collect::<Result<Vec<_>, _>>()?;
-    let queue: Vec<Queued<'_>> = samples.iter().map(|relabeled| Queued { relabeled, why: Why::Audit }).collect();
+    let queue: Vec<Queued<'_>> = samples
+        .iter()
+        .enumerate()
+        .map(|(i, relabeled)| Queued { relabeled, why: if i % 2 == 0 { Why::Audit } else { Why::Unsure } })
+        .collect();
     let review = |(i, relabeled): (usize, &Relabeled)| {
         let class = if i == WRONG { (i + 1) % 3 } else { i % 3 };
         let image = relabeled.sample.record.image;

@@ -9,8 +9,8 @@ use flywheel::exchange;
 use hub::pages::{Page, Place, picture};
 use jiff::Timestamp;
 use models::{
-    Board, Digest, LabelSet, Pixels, Review, Reviews, Said,
-    board::{Cell, DeviceDrift, Interval, Mistake, RoundLine, Waiting},
+    Board, Digest, Estimate, LabelSet, Pixels, Review, Reviews, Said,
+    board::{Cell, DeviceDrift, Mistake, RoundLine, Waiting, Why},
     sync::{Counters, DeviceStatus},
 };
 
@@ -38,13 +38,13 @@ pub(crate) fn board() -> Result<Board, models::Error> {
         published,
         withdrawn: None,
         reason: HOSTILE.into(),
-        test: Interval { value: 0.9, at_least: 0.85, at_most: 0.94 },
-        field: (round > 1).then_some(Interval { value: 0.8, at_least: 0.7, at_most: 0.9 }),
+        test: Estimate { value: 0.9, at_least: 0.85, at_most: 0.94 },
+        field: (round > 1).then_some(Estimate { value: 0.8, at_least: 0.7, at_most: 0.9 }),
         told: vec![HOSTILE.into()],
     };
     let waiting = |shade: u8| Waiting {
         image: digest(shade),
-        why: HOSTILE.into(),
+        why: if shade == 0 { Why::Audit } else { Why::Unsure },
         like: digest(if shade == 6 { 5 } else { shade }),
         device: HOSTILE.into(),
         captured: Timestamp::UNIX_EPOCH,

@@ -6,8 +6,8 @@ use anyhow::Result;
 use edge_runtime::sync::{Address, Remote};
 use jiff::{SignedDuration, Timestamp};
 use models::{
-    Board, Digest, PerceptualHash, Pixels, Prediction, Reviews,
-    board::{Cell, DeviceDrift, Interval, Mistake, RoundLine, Waiting},
+    Board, Digest, Estimate, PerceptualHash, Pixels, Prediction, Reviews,
+    board::{Cell, DeviceDrift, Mistake, RoundLine, Waiting, Why},
     calibration::argmax,
     collection::NearDuplicates,
     hub::PAGES,
@@ -17,11 +17,10 @@ use models::{
 use rayon::prelude::*;
 
 use crate::{
-    exchange::{Queued, Why, queue},
+    exchange::{Queued, queue},
     progress::Progress,
     project::{Project, ProjectData},
     round::{self, RoundRecord, records},
-    statistics::Estimate,
     steps::{
         collected::Collected,
         gate::{self, Answer},
@@ -122,11 +121,8 @@ fn line(project: &Project, record: &RoundRecord) -> Result<RoundLine> {
         published: record.published,
         withdrawn: record.withdrawn,
         reason: record.verdict.reason.clone(),
-        test: Interval { value: card.accuracy, at_least, at_most },
-        field: record.verdict.field.as_ref().map(|field| {
-            let Estimate { value, at_least, at_most } = field.new;
-            Interval { value, at_least, at_most }
-        }),
+        test: Estimate { value: card.accuracy, at_least, at_most },
+        field: record.verdict.field.as_ref().map(|field| field.new),
         told: record.watched.iter().flat_map(|watched| watched.told(precision)).collect(),
     })
 }
@@ -224,7 +220,7 @@ fn waiting(
         guesses.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         Waiting {
             image: record.image,
-            why: queued.why.name().to_owned(),
+            why: queued.why,
             like,
             device: record.device.clone(),
             captured: record.captured,

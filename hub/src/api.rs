@@ -14,7 +14,7 @@ use std::{
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::{Body, HttpBody, to_bytes},
     extract::{ConnectInfo, DefaultBodyLimit, State},
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     middleware::from_fn_with_state,
@@ -161,6 +161,10 @@ async fn openapi() -> impl IntoResponse {
 
 /// A message's content of at most so many bytes, if it is what was signed; `what` names it in errors.
 async fn signed_content(what: &str, body: Body, claim: &Claim, most: usize) -> Result<Bytes> {
+    let declared = body.size_hint().lower();
+    if declared > most as u64 {
+        return Err(Error::TooLarge { what: what.to_owned(), found: declared, most: most as u64 });
+    }
     let content = to_bytes(body, most).await.map_err(|e| Error::BrokenOff(format!("{what}: {e}")))?;
     if Digest::of(&content) == claim.content {
         return Ok(content);

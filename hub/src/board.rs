@@ -1,6 +1,6 @@
 //! The board that the workstation has put here, with what people have said since.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -28,7 +28,7 @@ pub struct Boards {
 #[derive(Debug, Default)]
 struct Known {
     names: BTreeSet<String>,
-    by_image: HashMap<Digest, Vec<Review>>,
+    reviews: Reviews,
 }
 
 impl Boards {
@@ -42,7 +42,7 @@ impl Boards {
         known.read_on(objects).await?;
         let before = undecided(&board);
         for waiting in &mut board.queue {
-            let since = known.by_image.get(&waiting.image).into_iter().flatten();
+            let since = known.reviews.history(waiting.image);
             let all = Reviews::new(waiting.history.iter().chain(since).cloned());
             waiting.history = all.history(waiting.image).to_vec();
         }
@@ -66,9 +66,7 @@ impl Known {
         });
         let read: Vec<(Vec<Review>, String)> = read.buffer_unordered(READS).try_collect().await?;
         for (said, name) in read {
-            for review in said {
-                self.by_image.entry(review.image).or_default().push(review);
-            }
+            self.reviews.extend(said);
             self.names.insert(name);
         }
         Ok(())

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, LabelSet, Review, Said, sync::DeviceStatus};
+use crate::{Digest, Estimate, LabelSet, Review, Said, sync::DeviceStatus};
 
 /// Everything that the pages show.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,9 +69,9 @@ pub struct RoundLine {
     /// What the gate said.
     pub reason: String,
     /// Accuracy on the test set with its 95 % interval.
-    pub test: Interval,
+    pub test: Estimate,
     /// Accuracy in the field with its 95 % interval, if people have labeled audit samples.
-    pub field: Option<Interval>,
+    pub field: Option<Estimate>,
     /// What was worth telling besides.
     pub told: Vec<String>,
 }
@@ -88,18 +88,6 @@ pub struct DeviceDrift {
     pub classes: f64,
     /// Whether chance seldom shows as much.
     pub is_rare: bool,
-}
-
-/// A fraction with its 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Interval {
-    /// The fraction.
-    pub value: f64,
-    /// Lower end.
-    pub at_least: f64,
-    /// Upper end.
-    pub at_most: f64,
 }
 
 /// Test images of a class that the current model gives a class.
@@ -126,14 +114,40 @@ pub struct Mistake {
     pub confidence: f64,
 }
 
+/// Why a label is worth something, the most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It was kept by chance, to judge models: without a label it says little.
+    Audit,
+    /// The device was sure of another class than the current model.
+    Contradicted,
+    /// The current model is unsure.
+    Unsure,
+    /// It would be trained on without a label too.
+    Confident,
+}
+
+impl Why {
+    /// Its name in tables and on pages, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Contradicted => "contradicted",
+            Self::Unsure => "unsure",
+            Self::Confident => "confident",
+        }
+    }
+}
+
 /// A sample that waits for a person, or had its turn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Waiting {
     /// The sample's image, and its picture.
     pub image: Digest,
-    /// Why a label is worth something, as a word.
-    pub why: String,
+    /// Why a label is worth something.
+    pub why: Why,
     /// The first in the queue of those that look alike: what is said of one holds for all.
     pub like: Digest,
     /// The device that sent it.

@@ -57,15 +57,9 @@ pub struct Reviews {
 impl Reviews {
     /// Brings what was said into the order of time; the same word twice is one.
     pub fn new(reviews: impl IntoIterator<Item = Review>) -> Self {
-        let mut all: BTreeMap<Digest, Vec<Review>> = BTreeMap::new();
-        for review in reviews {
-            all.entry(review.image).or_default().push(review);
-        }
-        for history in all.values_mut() {
-            history.sort();
-            history.dedup();
-        }
-        Self { all }
+        let mut all = Self::default();
+        all.extend(reviews);
+        all
     }
 
     /// What holds of an image: the last word; none if nobody has spoken, or it was taken back.
@@ -87,6 +81,17 @@ impl Reviews {
     /// Every image of which something holds.
     pub fn images(&self) -> impl Iterator<Item = (Digest, &Said)> {
         self.all.keys().filter_map(|image| Some((*image, self.of(*image)?)))
+    }
+}
+
+impl Extend<Review> for Reviews {
+    fn extend<T: IntoIterator<Item = Review>>(&mut self, reviews: T) {
+        for review in reviews {
+            let history = self.all.entry(review.image).or_default();
+            if let Err(place) = history.binary_search(&review) {
+                history.insert(place, review);
+            }
+        }
     }
 }
 

@@ -51,6 +51,8 @@ assert list(wrong) == [7], wrong
 for task in json.loads(Path(folder, "label_studio.json").read_text()):
     assert task["data"]["shown"].startswith("data:image/png;base64,"), task
     assert task["annotations"][0]["result"][0]["value"]["choices"][0] in CLASSES, task
+    # What is to judge the model comes without its word.
+    assert ("predictions" in task) == (task["data"]["why"] != "audit"), task
 interface = ElementTree.parse(f"{folder}/label_studio.xml").getroot()
 assert [choice.get("value") for choice in interface.iter("Choice")][:3] == CLASSES
 seen = json.loads(Path(folder, "labels.json").read_text())

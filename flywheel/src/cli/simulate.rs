@@ -25,7 +25,7 @@ What is done is kept in the folder and not played again: interrupted, the same c
 Examples:
   flywheel simulate
   flywheel simulate --scenario drift --scenario wrong-device --seeds 1,2,3 --json
-  flywheel simulate --images photos --side 32 --steps 2000")]
+  flywheel simulate --images photos --side 32 --labels-per-class 25 --steps 2000")]
 pub(super) struct SimulateArgs {
     /// What happens to the devices; several may be given [default: all]
     #[arg(long, value_name = "NAME")]
@@ -39,6 +39,9 @@ pub(super) struct SimulateArgs {
     /// Optimiser steps of each round
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
+    /// Labeled images of each class that everything begins with
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    labels_per_class: u32,
     /// Images that each device sees in a round
     #[arg(long, default_value_t = 150)]
     seen: usize,
@@ -80,6 +83,7 @@ pub(super) fn run(args: SimulateArgs) -> Result<()> {
         seeds: args.seeds,
         rounds: args.rounds,
         steps: args.steps,
+        labels_per_class: args.labels_per_class,
         images: args.seen,
         reviews: args.reviews,
         labels: args.labels,

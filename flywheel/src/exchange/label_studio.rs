@@ -6,7 +6,7 @@ use std::{io, path::Path};
 use anyhow::Result;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use maud::{Markup, html};
-use models::{durable, preprocess};
+use models::{board::Why, durable, preprocess};
 use serde_json::{Value, json};
 
 use super::{Known, metadata::Metadata, queue::Queued, said};
@@ -36,7 +36,7 @@ pub(super) fn write(folder: &Path, queue: &[Queued<'_>], known: Known<'_>) -> Re
     Ok(durable::write(&folder.join(INTERFACE), interface(known.labels.names()).as_bytes())?)
 }
 
-/// An image to label, with what the model says of it.
+/// An image to label, with what the model says of it; not of one that is to judge the model, which would lead who labels it.
 ///
 /// # Errors
 /// If the image cannot be read.
@@ -51,13 +51,16 @@ fn task(known: &Metadata, queued: &Queued<'_>) -> Result<Value> {
         "held": known.held,
     });
     let choice = |label: &str| json!([{ "from_name": "label", "to_name": "shown", "type": "choices", "value": { "choices": [label] } }]);
-    let predictions =
-        json!([{ "model_version": "current", "score": known.confidence, "result": choice(&known.predicted) }]);
-    Ok(if known.label.is_empty() {
-        json!({ "data": data, "predictions": predictions })
-    } else {
-        json!({ "data": data, "predictions": predictions, "annotations": [{ "result": choice(&known.label) }] })
-    })
+    let mut task = json!({ "data": data });
+    if queued.why != Why::Audit {
+        let prediction =
+            json!({ "model_version": "current", "score": known.confidence, "result": choice(&known.predicted) });
+        task["predictions"] = json!([prediction]);
+    }
+    if !known.label.is_empty() {
+        task["annotations"] = json!([{ "result": choice(&known.label) }]);
+    }
+    Ok(task)
 }
 
 /// A labeling interface with the classes.

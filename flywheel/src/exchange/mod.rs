@@ -26,7 +26,7 @@ use models::{Digest, LabelSet, Review, Reviews};
 
 pub use metadata::Imported;
 use metadata::new_reviews;
-pub use queue::{Queued, Why, queue};
+pub use queue::{Queued, queue};
 
 /// What is known besides the samples themselves.
 #[derive(Clone, Copy, Debug)]

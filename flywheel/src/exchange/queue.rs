@@ -2,39 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use models::{Digest, Reviews};
-use serde::Serialize;
+use models::{Digest, Reviews, board::Why};
 
 use crate::steps::{
     audit::{Cohort, place},
     relabel::Relabeled,
 };
-
-/// Why a label is worth something, the most first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Why {
-    /// It was kept by chance, to judge models: without a label it says little.
-    Audit,
-    /// The device was sure of another class than the current model.
-    Contradicted,
-    /// The current model is unsure.
-    Unsure,
-    /// It would be trained on without a label too.
-    Confident,
-}
-
-impl Why {
-    /// Its name in tables and on pages, as in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Audit => "audit",
-            Self::Contradicted => "contradicted",
-            Self::Unsure => "unsure",
-            Self::Confident => "confident",
-        }
-    }
-}
 
 /// A sample that waits for a person.
 #[derive(Clone, Debug)]

@@ -88,11 +88,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use jiff::Timestamp;
-    use models::{Pixels, Prediction, Reason, Review, Reviews, Said};
+    use models::{Pixels, Prediction, Reason, Review, Reviews, Said, board::Why};
 
     use super::*;
     use crate::{
-        exchange::{Imported, Why, import, queue::Queued},
+        exchange::{Imported, import, queue::Queued},
         steps::{relabel::Relabeled, testing},
     };
 

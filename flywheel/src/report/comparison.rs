@@ -5,7 +5,7 @@ use super::{
     chart::{Axis, Chart, Mark, fraction_range},
     format::{percent, round_percent, short},
     ink::Ink,
-    page::STYLE,
+    page::style,
 };
 
 /// The chart as an SVG document that follows the reader's light or dark setting. Its key is at the bottom right, which
@@ -35,5 +35,5 @@ pub fn comparison_svg(curves: &[Curve]) -> String {
     let svg = chart.svg(&alt).into_string();
     let opening = r#"<svg xmlns="http://www.w3.org/2000/svg" width="720" font-family="sans-serif""#;
     let styled = svg.replacen("<svg", opening, 1);
-    styled.replacen('>', &format!("><style>{STYLE} svg {{ background: var(--paper) }}</style>"), 1)
+    styled.replacen('>', &format!("><style>{} svg {{ background: var(--paper) }}</style>", style()), 1)
 }

@@ -1,12 +1,17 @@
 //! The document and the order of its sections.
 
+use hub::pages::PALETTE;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Fact, Page, RoundSection, curves, round, summary};
 
-pub(super) const STYLE: &str = include_str!("style.css");
 /// Even a text that slipped through unescaped could load nothing and run nothing.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+
+/// The style sheet of documents and of charts that are files of their own.
+pub(super) fn style() -> String {
+    format!("{PALETTE}{}", include_str!("style.css"))
+}
 
 /// The whole page.
 pub(super) fn document(page: &Page) -> Markup {
@@ -35,7 +40,7 @@ pub(super) fn frame(title: &str, facts: &[Fact], refresh: Option<u32>, header: &
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 @if let Some(seconds) = refresh { meta http-equiv="refresh" content=(seconds); }
                 title { (title) }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(style())) }
             }
             body {
                 header {

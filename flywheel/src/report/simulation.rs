@@ -7,7 +7,7 @@ use super::{
     chart::{Axis, Chart, Mark, fraction_range},
     format::{NONE, count, percent, round_percent},
     ink::{Ink, Shape, legend},
-    page::{self, STYLE},
+    page::{self, style},
 };
 use crate::simulate::{Coverage, RoundOutcome, Run, Scenario, Simulation};
 
@@ -62,7 +62,7 @@ pub fn simulation_svg(simulation: &Simulation) -> String {
     let svg = html! {
         svg xmlns="http://www.w3.org/2000/svg" width=(columns * width) viewBox=(size) font-family="sans-serif" role="img"
             aria-label="Accuracy in the field by round, in each scenario" {
-            style { (PreEscaped(STYLE)) "svg { background: var(--paper) }" }
+            style { (PreEscaped(style())) "svg { background: var(--paper) }" }
             @for (x, ink, text) in [(12, GUARDED, "with guards"), (132, UNGUARDED, "without"), (232, AUDIT, "by audit, 95 %, of the model before")] {
                 line class={ "stroke " (ink.class()) } x1=(x) x2=(x + 24) y1="16" y2="16" stroke-width="3" {}
                 text class={ "fill " (Ink::Text.class()) } x=(x + 30) y="20" font-size="13" { (text) }

@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{Markup, html};
-use models::{Bundle, Pixels, Result};
+use models::{Bundle, Estimate, Pixels, Result};
 
 use super::{
     Fact, confusion,
@@ -11,7 +11,7 @@ use super::{
     round::badge,
 };
 use crate::{
-    statistics::{Difference, Estimate},
+    statistics::Difference,
     steps::{
         gate::{ClassVerdict, FieldVerdict, Verdict, WrongImage},
         watch::{Drift, Watched},

@@ -17,7 +17,7 @@ use crate::{
     steps::{
         choose::{self, Choice, Chosen},
         collected::Collected,
-        relabel::{Relabeled, relabel},
+        relabel::{Labeler, Relabeled, relabel},
         shift::Confusion,
         teacher::teacher,
     },
@@ -55,41 +55,23 @@ fn choose_now(
 ) -> Result<Inputs> {
     let config = project.config();
     let test = data.test_images();
-    let model = current.model(project)?;
-    let logits = model.logits(&test.images)?;
-    let mut refused_teacher = None;
-    let labeler = match teacher(project, data, &logits)? {
-        Some(Ok(teacher)) => teacher,
-        heard => {
-            refused_teacher = heard.and_then(Result::err);
-            current.labeler(project)?
-        }
+    let current = current.labeler(project)?;
+    let logits = current.model.logits(&test.images)?;
+    let (teacher, refused_teacher) = match teacher(project, data, &logits)? {
+        Some(Ok(teacher)) => (Some(teacher), None),
+        Some(Err(reason)) => (None, Some(reason)),
+        None => (None, None),
     };
-    let (relabeled, unreadable) = relabel(&labeler, &config.preprocessing, collected.samples.clone())?;
+    let labeler = teacher.as_ref().unwrap_or(&current);
+    let (relabeled, unreadable) = relabel(labeler, &config.preprocessing, collected.samples.clone())?;
     let near = config.collection.near_duplicates;
     let (calibration, reviews) = (&labeler.calibration, &collected.reviews);
-    let Chosen { labeled, unlabeled, choice } =
-        choose::choose(&relabeled, &data.labels, calibration, &data.pictures(), reviews, &config.choice, near);
+    let chosen = choose::choose(&relabeled, &data.labels, calibration, &data.pictures(), reviews, &config.choice, near);
     let prior = config.choice.estimate_shares.then(|| {
-        let own: Vec<Pixels> = data.own_images().cloned().collect();
-        let truths = || test.labels.iter().copied();
-        let all = Confusion::of(truths().zip(logits.iter().map(|l| argmax(l))), data.labels.len());
-        let mut counts = all.counts(model.logits(&own)?.iter().map(|logits| argmax(logits)));
-        // The chosen ones are those that the labeler is sure of: what it confuses among such images is another matter.
-        let on_test = labeler.model.logits(&test.images)?;
-        let predictions = on_test.iter().map(|logits| labeler.calibration.predict(logits));
-        let sure = truths().zip(predictions).filter(|(_, prediction)| labeler.calibration.is_confident(prediction));
-        let confusion = Confusion::of(sure.map(|(truth, prediction)| (truth, prediction.class)), data.labels.len());
-        let of_field = confusion.counts(unlabeled.iter().map(|candidate| candidate.prediction.class));
-        for (count, of_field) in counts.iter_mut().zip(of_field) {
-            *count += of_field;
-        }
-        for (_, label) in &labeled {
-            counts[data.labels.index(label).context("a label that the project knows")?] += 1.0;
-        }
-        let total: f64 = counts.iter().sum();
-        Ok::<_, anyhow::Error>(counts.into_iter().map(|count| count / total).collect())
+        let on_test = teacher.as_ref().map(|teacher| teacher.model.logits(&test.images)).transpose()?;
+        shares(data, (&current, &logits), (labeler, on_test.as_deref().unwrap_or(&logits)), &chosen)
     });
+    let Chosen { labeled, unlabeled, choice } = chosen;
     let image = |candidate: &Relabeled| candidate.sample.record.image;
     Ok(Inputs {
         began: now,
@@ -101,6 +83,35 @@ fn choose_now(
         refused_teacher,
         prior: prior.transpose()?,
     })
+}
+
+/// The estimated share of each class among all unlabeled images: of the project's own by the current model, of the chosen ones by who
+/// labeled them, each with its logits on the test set.
+fn shares(
+    data: &ProjectData,
+    (current, current_logits): (&Labeler, &[Vec<f32>]),
+    (labeler, logits): (&Labeler, &[Vec<f32>]),
+    chosen: &Chosen<'_>,
+) -> Result<Vec<f64>> {
+    let truths = data.test_images().labels;
+    let classes = data.labels.len();
+    let own: Vec<Pixels> = data.own_images().cloned().collect();
+    let on_test = current_logits.iter().map(|logits| argmax(logits));
+    let all = Confusion::of(truths.iter().copied().zip(on_test), classes);
+    let mut counts = all.counts(current.model.logits(&own)?.iter().map(|logits| argmax(logits)));
+    // The chosen ones are those that the labeler is sure of: what it confuses among such images is another matter.
+    let predictions = logits.iter().map(|logits| labeler.calibration.predict(logits));
+    let sure = truths.iter().zip(predictions).filter(|(_, prediction)| labeler.calibration.is_confident(prediction));
+    let among_sure = Confusion::of(sure.map(|(truth, prediction)| (*truth, prediction.class)), classes);
+    let of_field = among_sure.counts(chosen.unlabeled.iter().map(|candidate| candidate.prediction.class));
+    for (count, of_field) in counts.iter_mut().zip(of_field) {
+        *count += of_field;
+    }
+    for (_, label) in &chosen.labeled {
+        counts[data.labels.index(label).context("a label that the project knows")?] += 1.0;
+    }
+    let total: f64 = counts.iter().sum();
+    Ok(counts.into_iter().map(|count| count / total).collect())
 }
 
 /// The images of a round's inputs.

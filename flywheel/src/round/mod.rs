@@ -7,10 +7,12 @@
 //! |---|---|
 //! | `record` | what a round was made of and what came of it, on disk |
 //! | `inputs` | what it trains on |
+//! | `images` | the project's own images of then |
 //! | `judge` | what its model is judged by |
 //! | `recall` | the way back to an older bundle |
 //! | `rebuild` | the same bundle again, from the record |
 
+mod images;
 mod inputs;
 mod judge;
 mod rebuild;
@@ -33,6 +35,7 @@ pub use record::{Inputs, Lineage, RoundRecord, records};
 pub(crate) use record::{inputs, inputs_file};
 
 use self::{
+    images::OwnImages,
     judge::{FieldImages, Judged, New, judge},
     recall::{heed_rollouts, tell_back, went_back},
     record::Decided,
@@ -112,6 +115,7 @@ pub fn run_by(clock: &dyn Fn() -> Timestamp, project: &Project, progress: &Progr
     interrupt::check()?;
     let text = toml::to_string_pretty(config)?;
     durable::write(&record::file(project, round, "toml"), text.as_bytes())?;
+    let own_images = OwnImages::of(&data).write(project)?;
     let training = data.training(project, field);
     let seed = config.train.seed + u64::from(round) - 1;
     let train_config = TrainConfig { seed, ..config.train.clone() };
@@ -177,6 +181,7 @@ pub fn run_by(clock: &dyn Fn() -> Timestamp, project: &Project, progress: &Progr
         lineage: Some(Lineage {
             program: Lineage::this_program(),
             config: Digest::of(text.as_bytes()),
+            images: Some(own_images),
             data: training.digest(),
             weights: Digest::of_file(&run_folder.join(MODEL_FILE))?,
         }),

@@ -7,7 +7,7 @@ use models::{Digest, durable};
 use serde::Serialize;
 use trainer::{config::TrainConfig, fit::MODEL_FILE};
 
-use super::{Lineage, inputs, record, records};
+use super::{Lineage, images::OwnImages, inputs, record, records};
 use crate::{
     progress::Progress,
     project::{Project, ProjectData, round_name},
@@ -33,7 +33,7 @@ impl Rebuilt {
 }
 
 /// Trains and exports a round anew, into a folder, with the configuration, the images, the labels and the seed that its record names,
-/// and compares. Nothing is published. It goes on where it was interrupted.
+/// and compares. Nothing is published. Interrupted, it goes on; done, it begins anew.
 ///
 /// # Errors
 /// If the round has no lineage, or something it was made from is gone or has changed: the error names it.
@@ -52,13 +52,17 @@ pub fn rebuild(project: &Project, round: u32, folder: &Path, progress: &Progress
     );
     let project = project.with_config(&text).with_context(|| format!("in {}", path.display()))?;
     let config = project.config();
-    let data = ProjectData::load(&project)?;
+    let mut data = ProjectData::load(&project)?;
+    if let Some(images) = lineage.images {
+        data = OwnImages::read(&project, images)?
+            .among(&data)
+            .with_context(|| format!("round {round} cannot be made again"))?;
+    }
     let field = inputs::images(&project, &data, &record.inputs, &ingest::samples(&project)?)?;
     let training = data.training(&project, field);
     ensure!(
         training.digest() == lineage.data,
-        "the images or labels are not those of round {round}: expected digest {}, found {}; a file of data.labeled, data.unlabeled \
-         or data.test was added, removed or changed since",
+        "the images or labels are not those of round {round}: expected digest {}, found {}",
         lineage.data,
         training.digest()
     );
@@ -69,12 +73,18 @@ pub fn rebuild(project: &Project, round: u32, folder: &Path, progress: &Progress
     durable::create_folders(folder)?;
     let train_config = TrainConfig { seed: record.seed, ..config.train.clone() };
     let name = format!("{} again", round_name(round));
-    let run_folder = folder.join("run");
+    let [run_folder, bundle_folder] = ["run", "bundle"].map(|name| folder.join(name));
+    if bundle_folder.exists() {
+        // That it could be made again once says nothing of now.
+        for done in [&run_folder, &bundle_folder].into_iter().filter(|folder| folder.exists()) {
+            fs::remove_dir_all(done)?;
+        }
+    }
     let weights = train(&name, &train_config, &config.network, &training, &run_folder, progress)?;
     let spinner = progress.spinner(format!("{name}: exporting"));
     let from_field = record.inputs.labels.len();
     let made = (record.parent, record.inputs.began);
-    let (bundle, ..) = super::bundle(&project, &folder.join("bundle"), round, &weights, &training, from_field, made)?;
+    let (bundle, ..) = super::bundle(&project, &bundle_folder, round, &weights, &training, from_field, made)?;
     drop(spinner);
     Ok(Rebuilt {
         round,

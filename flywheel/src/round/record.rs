@@ -109,6 +109,9 @@ pub struct Lineage {
     pub program: String,
     /// The configuration: `rounds/round-N.toml`.
     pub config: Digest,
+    /// The project's own images: `rounds/images/SHA256.json`; none in records from before they were listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Digest>,
     /// Every image and label that it learned from or was measured on.
     pub data: Digest,
     /// The trained weights.

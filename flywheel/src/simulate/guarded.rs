@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use edge_runtime::Classifier;
 use jiff::{SignedDuration, Timestamp};
-use models::{Bundle, Digest, Review, Said, Weights};
+use models::{Bundle, Digest, Review, Said, Weights, board::Why};
 use trainer::{data::LabeledImages, fit::MODEL_FILE, random};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     outcome::{Audited, Replaced, RoundOutcome},
 };
 use crate::{
-    exchange::{self, Queued, Why},
+    exchange::{self, Queued},
     progress::Progress,
     project::{ProjectData, round_name},
     round::{self, RoundRecord},

@@ -84,6 +84,8 @@ pub struct Options {
     pub rounds: u32,
     /// Optimiser steps of each round.
     pub steps: u64,
+    /// Labeled images of each class that everything begins with.
+    pub labels_per_class: u32,
     /// Images that each device sees in a round.
     pub images: usize,
     /// Audit samples that somebody labels in a round.
@@ -99,6 +101,7 @@ pub struct Options {
 struct Settings {
     rounds: u32,
     steps: u64,
+    labels_per_class: u32,
     images: usize,
     reviews: usize,
     labels: usize,
@@ -110,8 +113,10 @@ struct Settings {
 impl Settings {
     /// Marks a folder that is new, or proves that its runs were played with the same.
     fn claim(options: &Options, source: &Source) -> Result<()> {
-        let Options { rounds, steps, images, reviews, labels, estimate_shares, ref folder, .. } = *options;
-        let here = Self { rounds, steps, images, reviews, labels, estimate_shares, source: source.digest() };
+        let Options { rounds, steps, labels_per_class, images, reviews, labels, estimate_shares, ref folder, .. } =
+            *options;
+        let source = source.digest();
+        let here = Self { rounds, steps, labels_per_class, images, reviews, labels, estimate_shares, source };
         let path = folder.join(SETTINGS_FILE);
         if path.exists() {
             let there: Self = serde_json::from_slice(&fs::read(&path)?)
@@ -200,7 +205,7 @@ fn play(
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
-    let world = World::new(source, scenario, options.rounds, seed)?;
+    let world = World::new(source, scenario, options.labels_per_class as usize, options.rounds, seed)?;
     world.write(&folder.join("images"))?;
     let config = config(&world, scenario, options, seed);
     durable::write(&folder.join(CONFIG_FILE), toml::to_string_pretty(&config)?.as_bytes())?;

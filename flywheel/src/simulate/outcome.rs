@@ -1,9 +1,10 @@
 //! What came of a simulation, in numbers.
 
+use models::Estimate;
 use serde::{Deserialize, Serialize};
 
 use super::{coverage::Coverage, scenario::Scenario};
-use crate::{project::GateConfig, statistics::Estimate};
+use crate::project::GateConfig;
 
 /// What came of a simulation, as in `simulation.json`. Every accuracy is a fraction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

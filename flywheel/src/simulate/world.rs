@@ -12,8 +12,6 @@ use trainer::{
 
 use super::scenario::{Scenario, draw_class};
 
-/// Labeled images of each class.
-const LABELED: usize = 4;
 /// Parts that the other images are divided into: unlabeled ones of the workstation, the test set, what devices see, and what the truth
 /// is measured on.
 const PARTS: usize = 4;
@@ -74,8 +72,8 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Divides the images by a seed.
-    pub(super) fn new(source: &Source, scenario: Scenario, rounds: u32, seed: u32) -> Result<Self> {
+    /// Divides the images by a seed; of each class so many have a label.
+    pub(super) fn new(source: &Source, scenario: Scenario, per_class: usize, rounds: u32, seed: u32) -> Result<Self> {
         let classes = source.labels.len();
         let known = scenario.known_classes(classes);
         let mut rng = random::stream(seed.into(), "simulated world");
@@ -84,7 +82,7 @@ impl World {
         for class in 0..classes {
             let mut of_class: Vec<usize> =
                 (0..source.images.len()).filter(|i| source.images.labels[*i] == class).collect();
-            let least = LABELED + 2 * PARTS;
+            let least = per_class + 2 * PARTS;
             let name = source.labels.name(class);
             ensure!(
                 of_class.len() >= least,
@@ -92,7 +90,7 @@ impl World {
                 of_class.len()
             );
             of_class.shuffle(&mut rng);
-            labeled.extend(of_class.drain(..LABELED));
+            labeled.extend(of_class.drain(..per_class));
             of_class.into_iter().enumerate().for_each(|(i, index)| parts[i % PARTS].push(index));
         }
         parts.iter_mut().for_each(|part| part.shuffle(&mut rng));

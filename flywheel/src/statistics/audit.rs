@@ -9,20 +9,22 @@
 //! and Zrnic, "PPI++" (2023), section 6, for labeled images that are a part of all: Cochran, "Sampling Techniques" (1977),
 //! section 12.6.
 
-use super::{Estimate, Z_ONE_SIDED, effective, proportion};
+use models::Estimate;
+
+use super::{Z_ONE_SIDED, effective, proportion};
 
 /// Labels from which on the model's own words are used.
 const ENOUGH: f64 = 30.0;
 
-/// What is known of an audit sample.
+/// A question about an audit sample, such as whether a model is right, as far as the answer is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outcome<T> {
+pub struct Outcome {
     /// How many images of the field it stands for.
     pub weight: f64,
     /// What is foreseen by the model's own words.
     pub expected: f64,
-    /// What a person's label makes of it, and how many images it stands for among those with labels.
-    pub found: Option<(f64, T)>,
+    /// The answer by a person's label, and how many images it stands for among those with labels.
+    pub found: Option<(f64, bool)>,
 }
 
 /// What two models make of an audit sample.
@@ -40,7 +42,7 @@ pub struct Pair {
 /// Accuracy in the field with its two-sided 95 % interval, where `expected` is the model's confidence; none without labels.
 ///
 /// The interval is Wilson's, for as many images as the estimate is worth: at least the labeled ones, at most all.
-pub fn accuracy(samples: &[Outcome<bool>]) -> Option<Estimate> {
+pub fn accuracy(samples: &[Outcome]) -> Option<Estimate> {
     let labeled: Vec<(f64, f64, f64)> = samples
         .iter()
         .filter_map(|sample| sample.found.map(|(weight, right)| (weight, sample.expected, f64::from(u8::from(right)))))
@@ -125,7 +127,7 @@ mod tests {
     #[test]
     fn estimates_are_what_numpy_says() {
         let confidences = [0.9, 0.2, 0.99, 0.6, 0.95, 0.1, 0.97, 0.3, 0.93, 0.88, 0.65, 0.99];
-        let samples: Vec<Outcome<bool>> = (0..12)
+        let samples: Vec<Outcome> = (0..12)
             .map(|i| Outcome {
                 weight: WEIGHTS[i],
                 expected: confidences[i],
@@ -133,7 +135,7 @@ mod tests {
             })
             .collect();
         // So few labels do not say how far confidences are to be followed; five times as many do.
-        let estimate = |samples: &[Outcome<bool>]| accuracy(samples).expect("some have labels");
+        let estimate = |samples: &[Outcome]| accuracy(samples).expect("some have labels");
         same(estimate(&samples), [0.727_272_727_273, 0.372_157_969_297, 0.923_057_183_582]);
         same(estimate(&samples.repeat(5)), [0.705_490_645_186, 0.546_390_593_867, 0.826_506_533_821]);
         // Four are taken for different classes; of these, the new model is right about the eighth alone, the current one about two.
@@ -153,7 +155,7 @@ mod tests {
 
     /// What a model with an accuracy of 0.9 says of `all` images, each of which it gets right as often as it says, and the truth of the
     /// first `labeled`.
-    fn draw(all: usize, labeled: usize, rng: &mut Stream) -> Vec<Outcome<bool>> {
+    fn draw(all: usize, labeled: usize, rng: &mut Stream) -> Vec<Outcome> {
         (0..all)
             .map(|i| {
                 let confidence = 1.0 - 0.2 * rng.random::<f64>();

@@ -1,4 +1,6 @@
-use super::{Estimate, Z_ONE_SIDED, effective};
+use models::Estimate;
+
+use super::{Z_ONE_SIDED, effective};
 
 /// Fraction of a class's images on which two models that are as good differ.
 const TYPICAL: f64 = 0.1;

@@ -18,33 +18,12 @@ pub use audit::{Outcome, Pair, accuracy, difference};
 pub use calibration_error::{error_by_chance, expected_calibration_error, reliability};
 pub use matched::{is_enough, matched, needed};
 pub use proportion::wilson;
-use serde::{Deserialize, Serialize};
 pub use two_samples::{Difference, of_classes, of_numbers};
 
 /// Two-sided 95 % quantile of the normal distribution.
 const Z_TWO_SIDED: f64 = 1.959_963_984_540_054;
 /// One-sided 95 % quantile of the normal distribution.
 const Z_ONE_SIDED: f64 = 1.644_853_626_951_472_2;
-
-/// An estimate with the ends of its interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Estimate {
-    /// The estimate.
-    pub value: f64,
-    /// Lower end of its interval.
-    pub at_least: f64,
-    /// Upper end of its interval.
-    pub at_most: f64,
-}
-
-impl Estimate {
-    /// Whether the interval is so narrow that a model which is not worse would be shown to be within the margin in 95 of 100 cases: its
-    /// half is at most half of the margin.
-    pub fn can_tell(&self, margin: f64) -> bool {
-        self.at_most - self.at_least <= margin
-    }
-}
 
 /// How many equally weighted images say as much as these: `(sum w)^2 / sum w^2`.
 ///

@@ -1,11 +1,11 @@
 //! What a round looks at besides whether its model may go out: whether labels hold, and whether devices see what they saw before.
 
 use jiff::Timestamp;
-use models::{Calibration, Prediction};
+use models::{Calibration, Estimate, Prediction};
 use serde::{Deserialize, Serialize};
 
 use super::audit::{AuditSample, Truth};
-use crate::statistics::{self, Difference, Estimate, Outcome, of_classes, of_numbers};
+use crate::statistics::{self, Difference, Outcome, of_classes, of_numbers};
 
 /// Fewer audit samples say nothing of a change.
 const ENOUGH: usize = 20;

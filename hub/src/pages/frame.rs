@@ -5,6 +5,8 @@ use sha2::{Digest, Sha256};
 
 use super::{Page, Place, picture};
 
+/// The colours of all pages, by what they stand for, as a style sheet.
+pub const PALETTE: &str = include_str!("palette.css");
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("review.js");
 
@@ -49,7 +51,7 @@ pub(super) fn document(title: &str, header: &Markup, main: &Markup, script: Opti
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="Content-Security-Policy" content=(policy(script));
                 title { (title) " · Flywheel" }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(PALETTE)) (PreEscaped(STYLE)) }
             }
             body {
                 a.skip href="#main" { "Skip to content" }

@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use maud::html;
 use models::{Board, Digest};
 
-pub use self::sign_in::sign_in;
+pub use self::{frame::PALETTE, sign_in::sign_in};
 
 /// A page, by its file's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

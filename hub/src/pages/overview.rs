@@ -1,8 +1,5 @@
 use maud::{Markup, html};
-use models::{
-    Board,
-    board::{Interval, RoundLine},
-};
+use models::{Board, Estimate, board::RoundLine};
 
 use super::frame::{percent, time};
 
@@ -58,7 +55,7 @@ fn row(round: &RoundLine, scale: &[f64; 2]) -> Markup {
 }
 
 /// An interval as a bar on a scale that all rows share, and in words.
-fn interval(found: &Interval, [low, high]: &[f64; 2]) -> Markup {
+fn interval(found: &Estimate, [low, high]: &[f64; 2]) -> Markup {
     let place = |value: f64| 100.0 * ((value - low) / (high - low)).clamp(0.0, 1.0);
     let (from, to, at) = (place(found.at_least), place(found.at_most), place(found.value));
     html! {

@@ -61,8 +61,9 @@
     const text = word === undefined ? '' : WORDS[word] ?? word;
     tile.querySelector('.said').textContent = text;
     tile.classList.toggle('decided', word !== undefined);
-    tile.classList.toggle('corrected', word !== undefined && word !== tile.dataset.guess);
-    tile.setAttribute('aria-label', `${tile.dataset.guess}${text ? ', decided: ' + text : ''}`);
+    const guess = tile.dataset.guess; // none where it would lead who decides
+    tile.classList.toggle('corrected', word !== undefined && guess !== undefined && word !== guess);
+    tile.setAttribute('aria-label', `${guess ?? 'kept by chance'}${text ? ', decided: ' + text : ''}`);
   }
 
   function tell(what) {
@@ -151,6 +152,12 @@
     next();
   }
 
+  function accept() {
+    const { guess } = tiles[here].dataset;
+    if (guess === undefined) tell('Kept by chance: say what you see, by its key');
+    else decide(guess);
+  }
+
   function takeBack() {
     const last = undo.pop();
     if (!last) return;
@@ -172,7 +179,7 @@
     ArrowRight: () => go(here + 1), ArrowLeft: () => go(here - 1),
     ArrowDown: () => go(here + columns()), ArrowUp: () => go(here - columns()),
     Home: () => go(0), End: () => go(tiles.length - 1),
-    Enter: () => decide(tiles[here].dataset.guess), ' ': () => decide(tiles[here].dataset.guess),
+    Enter: accept, ' ': accept,
     x: () => decide(REJECT), u: () => decide(UNSURE), z: takeBack, n: next,
     c: () => { field.value = ''; dialog.showModal(); },
   };

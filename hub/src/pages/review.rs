@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use models::{Board, Digest, board::Waiting};
+use models::{
+    Board, Digest,
+    board::{Waiting, Why},
+};
 
 use super::{
     Place,
@@ -40,7 +43,7 @@ pub(super) fn main(board: &Board, place: Place<'_>) -> Markup {
             dl.keys id="keys" hidden {
                 @for (key, what) in [
                     ("arrows", "go to another image"),
-                    ("Enter", "what the model says is right"),
+                    ("Enter", "what the model says is right; not of images kept by chance"),
                     ("a digit", "it is the class with this key"),
                     ("c", "choose the class from a list"),
                     ("x", "it is of no class: learn nothing from it"),
@@ -56,7 +59,8 @@ pub(super) fn main(board: &Board, place: Place<'_>) -> Markup {
             }
             p.note {
                 "Images kept by chance come first, in an order that chance has drawn: decide them one after another, without gaps, and stop where "
-                "you like. Only so they say how good the model is on everything that devices see."
+                "you like. Only so they say how good the model is on everything that devices see; for the same reason, what the model says of them "
+                "is not shown: its first classes are at hand, in no order of its own."
             }
             ul.grid id="grid" role="listbox" aria-label="Images to review" data-labels=(json(&names)) data-keys=(json(&keys(names)))
                 data-post=[name.map(|_| "reviews")] data-by=[name] {
@@ -88,22 +92,33 @@ fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// An image to decide. Of one that is to judge the model, who decides is not led by what the model says.
 fn tile(board: &Board, first: &Waiting, alike: &[Digest]) -> Markup {
     let name = |class: usize| board.labels.name(class);
-    let guess = first.guesses.first().map_or("nothing", |(class, _)| name(*class));
+    let judges = first.why == Why::Audit;
+    let mut guesses: Vec<(usize, f64)> = first.guesses.iter().copied().take(GUESSES).collect();
+    let guess = guesses.first().map(|(class, _)| name(*class)).filter(|_| !judges);
+    if judges {
+        guesses.sort_by_key(|(class, _)| *class);
+    }
+    let shows = guess.map_or("image kept by chance".into(), |guess| format!("image that the model takes for {guess}"));
     let said = first.holds();
     let images: Vec<String> = alike.iter().map(Digest::to_string).collect();
     html! {
-        li role="option" tabindex="-1" aria-selected="false" data-images=(images.join(" ")) data-guess=(guess)
-            data-said=[said.map(json)] aria-label={ (first.why) ": " (guess) } {
-            (image(first.image, &format!("image that the model takes for {guess}")))
+        li role="option" tabindex="-1" aria-selected="false" data-images=(images.join(" ")) data-guess=[guess]
+            data-said=[said.map(json)] aria-label=(shows) {
+            (image(first.image, &shows))
             span.said aria-hidden="true" {}
             ul.guesses {
-                @for (class, probability) in first.guesses.iter().take(GUESSES) {
-                    li { button type="button" tabindex="-1" data-label=(name(*class)) { (name(*class)) " " span.quiet { (percent(*probability)) } } }
+                @for (class, probability) in guesses {
+                    li {
+                        button type="button" tabindex="-1" data-label=(name(class)) {
+                            (name(class)) @if !judges { " " span.quiet { (percent(probability)) } }
+                        }
+                    }
                 }
             }
-            span.quiet { (first.why) " · " (first.device) @if alike.len() > 1 { " · " b { "×" (alike.len()) } } }
+            span.quiet { (first.why.name()) " · " (first.device) @if alike.len() > 1 { " · " b { "×" (alike.len()) } } }
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Both models on audit samples: what devices see, whatever the test set was made of.
 
-use models::{Calibration, LabelSet};
+use models::{Calibration, Estimate, LabelSet};
 use serde::{Deserialize, Serialize};
 
 use super::{ClassVerdict, points, test_set::ClassVerdicts};
 use crate::{
     project::GateConfig,
-    statistics::{self, Estimate, Outcome, Pair, matched},
+    statistics::{self, Outcome, Pair, matched},
     steps::audit::{AuditSample, Truth},
 };
 
@@ -53,7 +53,7 @@ pub fn against(
     let (old, new) = (predict(current), predict(new));
     let is_right = |class: usize, truth: Truth| truth == Truth::Class(class);
     let accuracy = |predictions: &[models::Prediction]| {
-        let outcomes: Vec<Outcome<bool>> = samples
+        let outcomes: Vec<Outcome> = samples
             .iter()
             .zip(predictions)
             .map(|(sample, prediction)| Outcome {

@@ -1,12 +1,12 @@
 //! Both models on the frozen test set.
 
-use models::{LabelSet, calibration::argmax};
+use models::{Estimate, LabelSet, calibration::argmax};
 use serde::{Deserialize, Serialize};
 
 use super::{Verdict, points};
 use crate::{
     project::GateConfig,
-    statistics::{Estimate, is_enough, matched, needed, wilson},
+    statistics::{is_enough, matched, needed, wilson},
 };
 
 /// What the gate found of a class.
