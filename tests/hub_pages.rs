@@ -90,6 +90,7 @@ fn a_hub_shows_pages_to_who_has_signed_in_and_nobody_else() -> TestResult {
     let missing = put(&remote, &board, Pictures::new()).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(missing.contains("has to be here first"), "{missing}");
     put(&remote, &board, pictures()?)?;
+    assert_eq!(refused(remote.put(&sync::picture(digest(0)), vec![0; 9 << 20]))?, RefusalCode::TooLarge);
 
     let picture = format!("images/{}.png", digest(0));
     for cookie in ["", "__Host-flywheel=", "__Host-flywheel=guessed"] {

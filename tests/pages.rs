@@ -117,6 +117,23 @@ fn pages_escape_what_they_show_and_refer_to_nothing_outside() -> TestResult {
 }
 
 #[test]
+fn nothing_shows_what_the_model_says_of_an_image_that_is_to_judge_it() -> TestResult {
+    let html = |why: Why, guesses: [(usize, f64); 3]| {
+        let mut board = board()?;
+        // One that nobody has spoken of, and one that somebody has.
+        for waiting in board.queue.iter_mut().filter(|waiting| [digest(0), digest(WAITING)].contains(&waiting.image)) {
+            (waiting.why, waiting.guesses) = (why, guesses.to_vec());
+        }
+        Ok::<_, models::Error>(Page::ALL.map(|page| page.html(&board, Place::Files)))
+    };
+    let (one, other) = ([(0, 0.7), (2, 0.2), (1, 0.1)], [(1, 0.9), (0, 0.06), (2, 0.04)]);
+    assert_eq!(html(Why::Audit, one)?, html(Why::Audit, other)?);
+    let differ = html(Why::Unsure, one)?.into_iter().zip(html(Why::Unsure, other)?).filter(|(a, b)| a != b).count();
+    assert_eq!(differ, 2, "review and history show it of others");
+    Ok(())
+}
+
+#[test]
 #[ignore = "needs FLYWHEEL_PYTHON and FLYWHEEL_CHROMIUM; .ci/run runs it"]
 fn labels_are_decided_by_keyboard_in_a_browser_and_come_back_in() -> TestResult {
     let folder = tempfile::tempdir()?;

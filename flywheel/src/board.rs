@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use edge_runtime::sync::{Address, Remote};
 use jiff::{SignedDuration, Timestamp};
 use models::{
@@ -44,18 +44,27 @@ pub type Pictures = BTreeMap<Digest, Vec<u8>>;
 /// Brings the pages of the project's hub up to date, if its remote is one. That it failed is said, and returned as false.
 pub fn show(project: &Project, progress: &Progress) -> bool {
     let Address::Hub(url) = project.remote() else { return true };
-    let shown = show_at_hub(project);
+    let shown = round::take_in(project).and_then(|(_lock, remote, _)| show_at(&remote, project));
     if let Err(e) = &shown {
         progress.line(format!("the pages at {url}{PAGES}/ are as they were: {e:#}"));
     }
     shown.is_ok()
 }
 
-fn show_at_hub(project: &Project) -> Result<()> {
-    let (_lock, remote, _) = round::take_in(project)?;
+/// Takes from the pages of the project's hub, if its remote is one, what is not here any more. Nothing new is taken in.
+///
+/// # Errors
+/// If the hub fails, or a round is running.
+pub fn show_less(project: &Project) -> Result<()> {
+    let Address::Hub(url) = project.remote() else { return Ok(()) };
+    let shown = round::hold(project).and_then(|(_lock, remote)| show_at(&remote, project));
+    shown.with_context(|| format!("the pages at {url}{PAGES}/ are as they were; `flywheel pages` tries again"))
+}
+
+fn show_at(remote: &Remote, project: &Project) -> Result<()> {
     // How devices are, a hub shows by itself.
     let (board, pictures) = board(project, Vec::new(), LIMIT, Timestamp::now())?;
-    put(&remote, &board, pictures)
+    put(remote, &board, pictures)
 }
 
 /// Puts a board on a hub, after those of its pictures that are not there yet.

@@ -14,9 +14,13 @@ use std::{
 
 use axum::{
     Router,
-    body::{Body, HttpBody, to_bytes},
+    body::{Body, to_bytes},
     extract::{ConnectInfo, DefaultBodyLimit, State},
-    http::{StatusCode, header::CONTENT_TYPE, request::Parts},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+        request::Parts,
+    },
     middleware::from_fn_with_state,
     response::IntoResponse,
     routing::{get, post},
@@ -160,16 +164,20 @@ async fn openapi() -> impl IntoResponse {
 }
 
 /// A message's content of at most so many bytes, if it is what was signed; `what` names it in errors.
-async fn signed_content(what: &str, body: Body, claim: &Claim, most: usize) -> Result<Bytes> {
-    let declared = body.size_hint().lower();
-    if declared > most as u64 {
-        return Err(Error::TooLarge { what: what.to_owned(), found: declared, most: most as u64 });
+async fn signed_content(what: &str, headers: &HeaderMap, body: Body, claim: &Claim, most: usize) -> Result<Bytes> {
+    if let Some(found) = declared(headers).filter(|length| *length > most as u64) {
+        return Err(Error::TooLarge { what: what.to_owned(), found, most: most as u64 });
     }
     let content = to_bytes(body, most).await.map_err(|e| Error::BrokenOff(format!("{what}: {e}")))?;
     if Digest::of(&content) == claim.content {
         return Ok(content);
     }
     Err(Error::Content(format!("{what}: the content is not what was signed")))
+}
+
+/// The length that a request says its content has.
+fn declared(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn allow(client: &Client, action: Action, object: &str) -> Result<()> {

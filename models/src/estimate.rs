@@ -11,11 +11,3 @@ pub struct Estimate {
     /// Upper end of its interval.
     pub at_most: f64,
 }
-
-impl Estimate {
-    /// Whether the interval is so narrow that a model which is not worse would be shown to be within the margin in 95 of 100 cases: its
-    /// half is at most half of the margin.
-    pub fn can_tell(&self, margin: f64) -> bool {
-        self.at_most - self.at_least <= margin
-    }
-}

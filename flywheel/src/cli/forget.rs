@@ -4,7 +4,6 @@ use clap::Args;
 use super::{ProjectArgs, print, print_json};
 use crate::{
     board,
-    progress::Progress,
     project::Project,
     steps::forget::{Dropped, forget},
 };
@@ -14,7 +13,7 @@ use crate::{
 #[command(after_help = "\
 Its segments are deleted here, and not taken in again from the remote. A round that had begun with some of its samples begins anew. \
 Models that were trained on them are named: go back to an earlier one by `flywheel rollback`, or let the next round, which trains \
-from fresh weights without them, take their place. The pages at a hub are brought up to date.
+from fresh weights without them, take their place. Its images go from the pages at a hub.
 
 At a hub, take its key away and delete what is there and here: `flywheel hub revoke cam-7 && flywheel hub forget cam-7`.
 
@@ -30,11 +29,12 @@ pub(super) struct ForgetArgs {
 pub(super) fn run(args: ForgetArgs) -> Result<()> {
     let project = Project::open(&args.project.config)?;
     let dropped = forget(&project, &args.device)?;
-    board::show(&project, &Progress::default());
     if args.project.json {
-        return print_json(&dropped);
+        print_json(&dropped)?;
+    } else {
+        tell(&args.device, &dropped)?;
     }
-    tell(&args.device, &dropped)
+    board::show_less(&project)
 }
 
 /// Says what was dropped, for people.

@@ -10,7 +10,8 @@ use crate::{progress::Progress, project::Project, round};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Trains and exports the round anew with the configuration, the images, the labels and the seed that its record names, and compares the \
-bundle bit by bit. On the processor it has to be the same; GPUs add up in an order of their own. Interrupted, the same command goes on.
+bundle bit by bit. On the processor it has to be the same; GPUs add up in an order of their own. Interrupted, the same command goes \
+on; done, it begins anew.
 
 Examples:
   flywheel rebuild 3

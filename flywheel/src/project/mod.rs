@@ -8,6 +8,7 @@
 //! FOLDER/rounds/round-N.json       the record of round N
 //! FOLDER/rounds/round-N.html       the same to look at, with the images it gets wrong
 //! FOLDER/rounds/round-N.toml       the configuration it ran with
+//! FOLDER/rounds/images/*.json      the project's own images that rounds were made of
 //! FOLDER/audit/N.json              audit samples that came in together
 //! FOLDER/reviews/DIGEST.json       what people said of samples
 //! FOLDER/forgotten.json            segments that are not taken in again

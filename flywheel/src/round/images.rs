@@ -1,6 +1,10 @@
 //! Which of the project's own images a round was made of: it can be made again although others have come since.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use models::{Digest, LabelSet, durable};
@@ -22,15 +26,19 @@ pub(super) struct OwnImages {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OwnImage {
-    /// Where it was.
-    path: PathBuf,
+    /// Where it was, for people: below the project's folder, if it was there.
+    path: String,
     /// What counts of it: [`models::Pixels::digest`].
     pixels: Digest,
 }
 
 impl OwnImages {
-    pub(super) fn of(data: &ProjectData) -> Self {
-        let image = |file: &ImageFile| OwnImage { path: file.path.clone(), pixels: file.pixels.digest() };
+    pub(super) fn of(project: &Project, data: &ProjectData) -> Self {
+        let root = project.path(Path::new(""));
+        let image = |file: &ImageFile| {
+            let path = file.path.strip_prefix(&root).unwrap_or(&file.path);
+            OwnImage { path: path.display().to_string(), pixels: file.pixels.digest() }
+        };
         let labeled = |files: &[(ImageFile, usize)]| files.iter().map(|(file, class)| (image(file), *class)).collect();
         Self {
             labels: data.labels.clone(),
@@ -40,15 +48,13 @@ impl OwnImages {
         }
     }
 
-    /// Writes the list, unless it is there already. Its digest names it.
+    /// Writes the list. Its digest names it.
     pub(super) fn write(&self, project: &Project) -> Result<Digest> {
         let text = serde_json::to_vec(self)?;
         let digest = Digest::of(&text);
-        let path = file(project, digest);
-        if !path.exists() {
-            durable::create_folders(&folder(project))?;
-            durable::write(&path, &text)?;
-        }
+        durable::create_folders(&folder(project))?;
+        durable::delete_temporary(&folder(project))?;
+        durable::write(&file(project, digest), &text)?;
         Ok(digest)
     }
 
@@ -59,7 +65,7 @@ impl OwnImages {
         serde_json::from_slice(&text).with_context(|| format!("{} is no list of images", path.display()))
     }
 
-    /// These images with the labels of then, among those that there are now, wherever they lie.
+    /// These images with the labels of then, among those that there are now, wherever among them they lie.
     ///
     /// # Errors
     /// If one is gone or has changed; the error names it.
@@ -69,7 +75,7 @@ impl OwnImages {
             labeled.chain(&now.unlabeled).map(|file| (file.pixels.digest(), file)).collect();
         let find = |image: OwnImage| {
             let found = here.get(&image.pixels).copied().cloned();
-            found.with_context(|| format!("{} is gone or another image", image.path.display()))
+            found.with_context(|| format!("{} is gone or another image", image.path))
         };
         let find_labeled = |images: Vec<(OwnImage, usize)>| {
             images.into_iter().map(|(image, class)| Ok((find(image)?, class))).collect::<Result<_>>()

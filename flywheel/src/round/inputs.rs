@@ -69,7 +69,7 @@ fn choose_now(
     let chosen = choose::choose(&relabeled, &data.labels, calibration, &data.pictures(), reviews, &config.choice, near);
     let prior = config.choice.estimate_shares.then(|| {
         let on_test = teacher.as_ref().map(|teacher| teacher.model.logits(&test.images)).transpose()?;
-        shares(data, (&current, &logits), (labeler, on_test.as_deref().unwrap_or(&logits)), &chosen)
+        shares(data, &test.labels, (&current, &logits), (labeler, on_test.as_deref().unwrap_or(&logits)), &chosen)
     });
     let Chosen { labeled, unlabeled, choice } = chosen;
     let image = |candidate: &Relabeled| candidate.sample.record.image;
@@ -86,14 +86,14 @@ fn choose_now(
 }
 
 /// The estimated share of each class among all unlabeled images: of the project's own by the current model, of the chosen ones by who
-/// labeled them, each with its logits on the test set.
+/// labeled them, each with its logits on the test set, whose classes are `truths`.
 fn shares(
     data: &ProjectData,
+    truths: &[usize],
     (current, current_logits): (&Labeler, &[Vec<f32>]),
     (labeler, logits): (&Labeler, &[Vec<f32>]),
     chosen: &Chosen<'_>,
 ) -> Result<Vec<f64>> {
-    let truths = data.test_images().labels;
     let classes = data.labels.len();
     let own: Vec<Pixels> = data.own_images().cloned().collect();
     let on_test = current_logits.iter().map(|logits| argmax(logits));

@@ -115,7 +115,7 @@ pub fn run_by(clock: &dyn Fn() -> Timestamp, project: &Project, progress: &Progr
     interrupt::check()?;
     let text = toml::to_string_pretty(config)?;
     durable::write(&record::file(project, round, "toml"), text.as_bytes())?;
-    let own_images = OwnImages::of(&data).write(project)?;
+    let own_images = OwnImages::of(project, &data).write(project)?;
     let training = data.training(project, field);
     let seed = config.train.seed + u64::from(round) - 1;
     let train_config = TrainConfig { seed, ..config.train.clone() };
@@ -270,10 +270,15 @@ pub fn open_remote(project: &Project) -> Result<Remote> {
 
 /// Takes in what devices and people have sent, while no round runs: with what was locked for that, and the remote.
 pub(crate) fn take_in(project: &Project) -> Result<(File, Remote, Ingested)> {
-    durable::create_folders(&project.rounds_folder())?;
-    let (lock, remote) = (lock(project)?, open_remote(project)?);
+    let (lock, remote) = hold(project)?;
     let ingested = ingest::ingest(project, &remote, Timestamp::now())?;
     Ok((lock, remote, ingested))
+}
+
+/// Keeps rounds from running: with what was locked for that, and the remote.
+pub(crate) fn hold(project: &Project) -> Result<(File, Remote)> {
+    durable::create_folders(&project.rounds_folder())?;
+    Ok((lock(project)?, open_remote(project)?))
 }
 
 /// Held while a round runs, so that no second one uses the project.

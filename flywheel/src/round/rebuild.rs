@@ -14,6 +14,11 @@ use crate::{
     steps::{ingest, train::train},
 };
 
+/// Says that a folder is one of this, and of which round.
+const MARKER: &str = "rebuild.json";
+const RUN: &str = "run";
+const BUNDLE: &str = "bundle";
+
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rebuilt {
@@ -62,24 +67,23 @@ pub fn rebuild(project: &Project, round: u32, folder: &Path, progress: &Progress
     let training = data.training(&project, field);
     ensure!(
         training.digest() == lineage.data,
-        "the images or labels are not those of round {round}: expected digest {}, found {}",
+        "the images or labels are not those of round {round}: expected digest {}, found {}{}",
         lineage.data,
-        training.digest()
+        training.digest(),
+        if lineage.images.is_some() {
+            ""
+        } else {
+            "; a file of data.labeled, data.unlabeled or data.test was added, removed or changed since"
+        }
     );
     if lineage.program != Lineage::this_program() {
         let (then, now) = (&lineage.program, Lineage::this_program());
         progress.line(format!("round {round} was made by version {then}, this is {now}: the result may differ"));
     }
-    durable::create_folders(folder)?;
+    claim(folder, round)?;
     let train_config = TrainConfig { seed: record.seed, ..config.train.clone() };
     let name = format!("{} again", round_name(round));
-    let [run_folder, bundle_folder] = ["run", "bundle"].map(|name| folder.join(name));
-    if bundle_folder.exists() {
-        // That it could be made again once says nothing of now.
-        for done in [&run_folder, &bundle_folder].into_iter().filter(|folder| folder.exists()) {
-            fs::remove_dir_all(done)?;
-        }
-    }
+    let [run_folder, bundle_folder] = [RUN, BUNDLE].map(|name| folder.join(name));
     let weights = train(&name, &train_config, &config.network, &training, &run_folder, progress)?;
     let spinner = progress.spinner(format!("{name}: exporting"));
     let from_field = record.inputs.labels.len();
@@ -91,4 +95,25 @@ pub fn rebuild(project: &Project, round: u32, folder: &Path, progress: &Progress
         weights: [lineage.weights, Digest::of_file(&run_folder.join(MODEL_FILE))?],
         bundle: [record.bundle, bundle.digest()],
     })
+}
+
+/// Takes a folder that is new, or goes on in one that was begun for the same round; what is done in it goes: that the round could be made
+/// again once says nothing of now.
+fn claim(folder: &Path, round: u32) -> Result<()> {
+    let marker = folder.join(MARKER);
+    if marker.exists() {
+        let began: u32 = serde_json::from_slice(&fs::read(&marker)?)
+            .with_context(|| format!("{} names no round", marker.display()))?;
+        ensure!(began == round, "{} is of round {began}: choose another folder by --out", folder.display());
+        if folder.join(BUNDLE).exists() {
+            for done in [RUN, BUNDLE].map(|name| folder.join(name)).into_iter().filter(|done| done.exists()) {
+                fs::remove_dir_all(done)?;
+            }
+        }
+        return Ok(());
+    }
+    let is_free = !folder.exists() || fs::read_dir(folder)?.next().is_none();
+    ensure!(is_free, "{} is not empty and of no round: choose another folder by --out", folder.display());
+    durable::create_folders(folder)?;
+    Ok(durable::write_json(&marker, &round)?)
 }

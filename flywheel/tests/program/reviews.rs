@@ -1,7 +1,11 @@
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
-use trainer::data::digits;
+use trainer::{data::digits, fit::MODEL_FILE};
 
 use crate::{TestResult, fail, succeed};
 
@@ -47,13 +51,20 @@ pub(super) fn people_have_the_last_word(demo: &Path, seed: u32) -> TestResult {
     let page = fs::read_to_string(demo.join("flywheel/rounds/round-3.html"))?;
     assert!(page.contains("In the field") && page.contains("Images it gets wrong"), "{page:.300}");
 
-    // Images that came later change nothing of it; one that is gone does.
-    let later = fs::read_dir(demo.join("images/unlabeled"))?.next().ok_or("there are unlabeled images")??;
-    fs::copy(later.path(), demo.join("images/labeled/7/later.png"))?;
-    let rebuilt = json(&["rebuild", "3", "--json"])?;
-    assert_eq!((&rebuilt["bundle"][0], &rebuilt["bundle"][1]), (&record["bundle"], &record["bundle"]));
+    // Images that came later or lie elsewhere now change nothing of it; one that is gone does.
+    let mut unlabeled = fs::read_dir(demo.join("images/unlabeled"))?.map(|entry| entry.map(|entry| entry.path()));
+    let mut another = || unlabeled.next().ok_or("there are unlabeled images");
+    fs::copy(another()??, demo.join("images/labeled/7/later.png"))?;
+    fs::rename(another()??, demo.join("images/labeled/7/labeled-since.png"))?;
+    // What was done before is done anew.
+    for _ in 0..2 {
+        let rebuilt = json(&["rebuild", "3", "--json"])?;
+        assert_eq!((&rebuilt["bundle"][0], &rebuilt["bundle"][1]), (&record["bundle"], &record["bundle"]));
+        fs::write(demo.join("rebuilt-3/run").join(MODEL_FILE), "damaged")?;
+    }
     let sevens = fs::read_dir(demo.join("images/labeled/7"))?.collect::<Result<Vec<_>, _>>()?;
-    let seven = sevens.iter().map(fs::DirEntry::path).find(|path| !path.ends_with("later.png")).ok_or("a seven")?;
+    let is_of_then = |path: &PathBuf| !path.ends_with("later.png") && !path.ends_with("labeled-since.png");
+    let seven = sevens.iter().map(fs::DirEntry::path).find(is_of_then).ok_or("a seven")?;
     fs::remove_file(&seven)?;
     let error = fail(demo, &["rebuild", "3", "--out", "again"])?;
     assert!(

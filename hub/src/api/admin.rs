@@ -20,7 +20,7 @@ pub(super) async fn admin(State(hub): State<Arc<Hub>>, request: Request) -> Resu
         let (role, object) = (client.role.name(), ADMIN.to_owned());
         return Err(Error::Role { role, name: client.name, action: "write", object });
     }
-    let content = signed_content("the order", body, &claim, MAX_MESSAGE).await?;
+    let content = signed_content("the order", &parts.headers, body, &claim, MAX_MESSAGE).await?;
     let order = serde_json::from_slice(&content).map_err(|e| Error::Content(format!("expected an order: {e}")))?;
     hub.statuses.flush(&hub.intake.database).await?;
     // Goes on, and is written down, although the client may be gone.

@@ -21,7 +21,7 @@ use models::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Hub, allow,
+    Hub, allow, declared,
     name::{Name, check_folder},
     signed_content,
 };
@@ -171,7 +171,7 @@ pub(super) async fn write(State(hub): State<Arc<Hub>>, request: Request) -> Resu
         hub.intake.database.log(&client.name, "wrote", &object, now).await?;
         return Ok(StatusCode::CREATED.into_response());
     }
-    let content = signed_content(&object, body, &claim, name.most()).await?;
+    let content = signed_content(&object, &parts.headers, body, &claim, name.most()).await?;
     let wrong = |e: serde_json::Error| Error::Content(format!("{object}: {e}"));
     match name {
         Name::Status(device) => {
@@ -253,8 +253,7 @@ fn redirect(elsewhere: Elsewhere) -> Response {
 }
 
 fn length(headers: &HeaderMap) -> Result<u64> {
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    length.ok_or_else(|| Error::BrokenOff("expected a content-length, as a proxy may drop it".into()))
+    declared(headers).ok_or_else(|| Error::BrokenOff("expected a content-length, as a proxy may drop it".into()))
 }
 
 /// The object of a request that may do this.

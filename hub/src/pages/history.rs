@@ -1,5 +1,8 @@
 use maud::{Markup, html};
-use models::{Board, Said, board::Waiting};
+use models::{
+    Board, Said,
+    board::{Waiting, Why},
+};
 
 use super::frame::{image, percent, time};
 
@@ -22,7 +25,11 @@ pub(super) fn main(board: &Board) -> Markup {
                                 li { b { (word(&review.said)) } " " span.quiet { (review.by) ", " (time(review.at)) } }
                             }
                         }
-                        span.quiet { "model: " (board.labels.name(class)) " " (percent(confidence)) " · " (waiting.device) }
+                        span.quiet {
+                            // Who looks at a sample once more that is to judge the model is not led by it.
+                            @if waiting.why != Why::Audit { "model: " (board.labels.name(class)) " " (percent(confidence)) " · " }
+                            (waiting.device)
+                        }
                     }
                 }
             }

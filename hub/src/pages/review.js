@@ -61,9 +61,9 @@
     const text = word === undefined ? '' : WORDS[word] ?? word;
     tile.querySelector('.said').textContent = text;
     tile.classList.toggle('decided', word !== undefined);
-    const guess = tile.dataset.guess; // none where it would lead who decides
+    const { guess, shows } = tile.dataset; // no guess where it would lead who decides
     tile.classList.toggle('corrected', word !== undefined && guess !== undefined && word !== guess);
-    tile.setAttribute('aria-label', `${guess ?? 'kept by chance'}${text ? ', decided: ' + text : ''}`);
+    tile.setAttribute('aria-label', `${shows}${text ? ', decided: ' + text : ''}`);
   }
 
   function tell(what) {
@@ -154,7 +154,7 @@
 
   function accept() {
     const { guess } = tiles[here].dataset;
-    if (guess === undefined) tell('Kept by chance: say what you see, by its key');
+    if (guess === undefined) tell(`Kept by chance: say what you see, by its key${labels.length > keys.filter(key => key).length ? ' or c' : ''}`);
     else decide(guess);
   }
 
@@ -205,6 +205,13 @@
     go(tiles.indexOf(tile));
     const button = event.target.closest('button');
     if (button) decide(button.dataset.label);
+  });
+
+  document.getElementById('classes').addEventListener('click', event => {
+    const button = event.target.closest('button');
+    if (!button) return;
+    if (button.dataset.label === undefined) moves[button.dataset.key]();
+    else decide(button.dataset.label);
   });
 
   dialog.addEventListener('close', () => {

@@ -39,6 +39,15 @@ pub(super) fn main(board: &Board, place: Place<'_>) -> Markup {
                     button id="save" type="button" { "Save labels" }
                 }
                 button id="help" type="button" aria-expanded="false" aria-controls="keys" { "Keys" }
+                // For fingers, what the keys do to the image that is selected.
+                ol.classes id="classes" aria-label="Classes and their keys" {
+                    @for (key, name) in keys(names).iter().zip(names) {
+                        li { button type="button" tabindex="-1" data-label=(name) { @if let Some(key) = key { kbd { (key) } " " } (name) } }
+                    }
+                    @for (key, name) in [("x", "no class"), ("u", "unsure"), ("z", "undo")] {
+                        li { button type="button" tabindex="-1" data-key=(key) { kbd { (key) } " " (name) } }
+                    }
+                }
             }
             dl.keys id="keys" hidden {
                 @for (key, what) in [
@@ -52,15 +61,10 @@ pub(super) fn main(board: &Board, place: Place<'_>) -> Markup {
                     ("n", "go to the next image without a decision"),
                 ] { div { dt { kbd { (key) } } dd { (what) } } }
             }
-            ol.classes aria-label="Classes and their keys" {
-                @for (key, name) in keys(names).iter().zip(names) {
-                    li { @if let Some(key) = key { kbd { (key) } " " } (name) }
-                }
-            }
             p.note {
                 "Images kept by chance come first, in an order that chance has drawn: decide them one after another, without gaps, and stop where "
                 "you like. Only so they say how good the model is on everything that devices see; for the same reason, what the model says of them "
-                "is not shown: its first classes are at hand, in no order of its own."
+                "is not shown."
             }
             ul.grid id="grid" role="listbox" aria-label="Images to review" data-labels=(json(&names)) data-keys=(json(&keys(names)))
                 data-post=[name.map(|_| "reviews")] data-by=[name] {
@@ -92,30 +96,27 @@ fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// An image to decide. Of one that is to judge the model, who decides is not led by what the model says.
+/// An image to decide. Of one that is to judge the model, nothing shows what the model says: who decides is not led by it.
 fn tile(board: &Board, first: &Waiting, alike: &[Digest]) -> Markup {
     let name = |class: usize| board.labels.name(class);
     let judges = first.why == Why::Audit;
-    let mut guesses: Vec<(usize, f64)> = first.guesses.iter().copied().take(GUESSES).collect();
-    let guess = guesses.first().map(|(class, _)| name(*class)).filter(|_| !judges);
-    if judges {
-        guesses.sort_by_key(|(class, _)| *class);
-    }
-    let shows = guess.map_or("image kept by chance".into(), |guess| format!("image that the model takes for {guess}"));
+    let guesses = if judges { &[] } else { first.guesses.as_slice() };
+    let guess = guesses.first().map(|(class, _)| name(*class));
+    let shows = match guess {
+        _ if judges => "kept by chance".to_owned(),
+        Some(guess) => format!("the model says {guess}"),
+        None => "the model says nothing".to_owned(),
+    };
     let said = first.holds();
     let images: Vec<String> = alike.iter().map(Digest::to_string).collect();
     html! {
         li role="option" tabindex="-1" aria-selected="false" data-images=(images.join(" ")) data-guess=[guess]
-            data-said=[said.map(json)] aria-label=(shows) {
-            (image(first.image, &shows))
+            data-said=[said.map(json)] data-shows=(shows) aria-label=(shows) {
+            (image(first.image, &format!("image to review: {shows}")))
             span.said aria-hidden="true" {}
             ul.guesses {
-                @for (class, probability) in guesses {
-                    li {
-                        button type="button" tabindex="-1" data-label=(name(class)) {
-                            (name(class)) @if !judges { " " span.quiet { (percent(probability)) } }
-                        }
-                    }
+                @for (class, probability) in guesses.iter().take(GUESSES) {
+                    li { button type="button" tabindex="-1" data-label=(name(*class)) { (name(*class)) " " span.quiet { (percent(*probability)) } } }
                 }
             }
             span.quiet { (first.why.name()) " · " (first.device) @if alike.len() > 1 { " · " b { "×" (alike.len()) } } }
