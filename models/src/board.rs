@@ -124,7 +124,7 @@ pub enum Why {
     Contradicted,
     /// The current model is unsure.
     Unsure,
-    /// It would be trained on without a label too.
+    /// The device was sure of the class that the current model gives it, too.
     Confident,
 }
 
