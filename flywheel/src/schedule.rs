@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -55,7 +55,7 @@ fn new_samples(last: &RoundRecord, samples: usize) -> usize {
 /// poll.
 ///
 /// # Errors
-/// Those of `done`.
+/// Those of `done`; if no model has ever gone out, since nothing comes in then that another round could learn from.
 pub fn run(
     project: &Project,
     schedule: &Schedule,
@@ -72,6 +72,10 @@ pub fn run(
                 done(&record)?;
                 rounds += 1;
                 pages.show(project, progress);
+                ensure!(
+                    has_published(&records(project)?),
+                    "no model is out yet, and without one devices send nothing: label more images, or add test images, and start the loop again"
+                );
                 continue;
             }
             Ok(Pass::Waiting { is_news }) => {
@@ -138,7 +142,8 @@ impl Pages {
 /// A round, if one is due.
 fn pass(project: &Project, schedule: &Schedule, here: &mut Here, progress: &Progress) -> Result<Pass> {
     let all = records(project)?;
-    let last = all.last();
+    // Without a model in the field, what is labeled since is all that a round needs.
+    let last = all.last().filter(|_| has_published(&all));
     let is_begun = round::inputs(project, all.len() as u32 + 1)?.is_some();
     if let Some(last) = last
         && !is_begun
@@ -156,6 +161,10 @@ fn pass(project: &Project, schedule: &Schedule, here: &mut Here, progress: &Prog
         }
     }
     Ok(Pass::Round(Box::new(round::run(project, progress)?)))
+}
+
+fn has_published(all: &[RoundRecord]) -> bool {
+    all.iter().any(|record| record.published)
 }
 
 fn wait(time: Duration) {

@@ -21,7 +21,7 @@ const TEST: &str = "test";
 /// Arguments of `init`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Expects DIR/CLASS/*.jpg or *.png, one sub-folder a class with a few images each. Images without labels may be in \
+Expects DIR/CLASS/*.jpg or *.png, one sub-folder a class with twenty images or more each. Images without labels may be in \
 DIR/unlabeled or elsewhere, a test set of its own in DIR/test/CLASS. The configuration says what each setting does; \
 docs/configuration.md lists all of them.
 

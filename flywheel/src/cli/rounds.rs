@@ -36,7 +36,7 @@ pub(super) struct LoopArgs {
     #[arg(long, value_name = "TIME", default_value = "24h")]
     every: String,
     /// How often to ask the remote
-    #[arg(long, value_name = "TIME", default_value = "1m")]
+    #[arg(long, value_name = "TIME", default_value = "10s")]
     poll: String,
     /// End after so many rounds
     #[arg(long, value_name = "N")]

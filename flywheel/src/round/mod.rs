@@ -49,6 +49,7 @@ use crate::{
         collected::Collected,
         demand,
         export::{Exported, Place, export, measure},
+        gate,
         ingest::{self, Ingested},
         model::DeviceModel,
         publish::publish,
@@ -110,6 +111,13 @@ pub fn run_by(clock: &dyn Fn() -> Timestamp, project: &Project, progress: &Progr
     drop(spinner);
     if current.is_some() {
         inputs::tell(&inputs, &data, &name, progress);
+    } else {
+        let (images, classes) = (data.test.len(), data.labels.len());
+        let needs = gate::first_needs(images, classes)?;
+        let learned = data.labeled.len();
+        progress.line(format!(
+            "{name}: {learned} labeled images to learn from, and {images} to test on: right in {needs} of them, the model goes out"
+        ));
     }
 
     interrupt::check()?;

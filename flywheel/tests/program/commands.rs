@@ -19,7 +19,7 @@ fn project(folder: &Path) -> TestResult {
     let config = fs::read_to_string(folder.join("flywheel.toml"))?;
     let changes = [
         ("color = \"rgb\"", "color = \"gray\""),
-        ("steps = 2000", "steps = 150"),
+        ("steps = 1500", "steps = 150"),
         ("batch = 32", "batch = 8"),
         ("strong_views = 4", "strong_views = 2"),
         ("checkpoint_every = 100", "checkpoint_every = 5"),
@@ -203,6 +203,25 @@ fn a_model_is_exported_in_fewer_bits_unless_that_costs_too_much() -> TestResult 
     durable::write(&folder.join("flywheel.toml"), text.as_bytes())?;
     let refused = fail(folder, &["export", "--model", "large.safetensors", "--out", "bundle-16"])?;
     assert!(refused.contains("export.max_loss") && !folder.join("bundle-16").exists(), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn a_loop_whose_first_model_is_refused_says_what_to_do_and_ends() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    project(folder)?;
+    let config = folder.join("flywheel.toml");
+    let text = fs::read_to_string(&config)?.replace("steps = 150", "steps = 1");
+    fs::write(&config, text)?;
+    // Started again, it trains again: labels may have come.
+    for round in 1..=2 {
+        let error = fail(folder, &["loop", "--poll", "1s"])?;
+        assert!(error.contains("to test on: right in") && error.contains("no model is out yet"), "{error}");
+        let record = fs::read_to_string(folder.join(format!("flywheel/rounds/round-{round}.json")))?;
+        assert!(record.contains("not surely better than guessing"), "{record}");
+    }
+    assert!(!folder.join("flywheel/rounds/round-3.inputs.json").exists());
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use field::{FieldVerdict, against as against_in_field};
 pub use limits::{Cost, check as check_limits, latency};
-pub use test_set::{ClassVerdict, against, first};
+pub use test_set::{ClassVerdict, against, first, first_needs};
 pub use wrong::{Answer, WrongImage, worst};
 
 /// What the gate found.

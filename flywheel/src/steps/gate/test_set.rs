@@ -1,5 +1,6 @@
 //! Both models on the frozen test set.
 
+use anyhow::{Context, Result};
 use models::{Estimate, LabelSet, calibration::argmax};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,22 @@ impl ClassVerdicts {
             )
         })
     }
+}
+
+/// Of how many test images the first model of a project has to be right to go out.
+///
+/// # Errors
+/// If all of them would not do; the error says how many images would.
+pub fn first_needs(images: usize, classes: usize) -> Result<usize> {
+    let is_better = |right: usize, images: usize| wilson(right, images)[0] > 1.0 / classes as f64;
+    let enough = || (1..).find(|images| is_better(*images, *images)).unwrap_or(usize::MAX);
+    (1..=images).find(|right| is_better(*right, images)).with_context(|| {
+        format!(
+            "the test set has {images} images: even a model that is right in all of them would not surely be better than guessing; \
+             expected {} or more: label more, or name a folder of test images as data.test",
+            enough()
+        )
+    })
 }
 
 /// Judges the first model of a project: it must be better than guessing.
@@ -138,6 +155,14 @@ mod tests {
     /// Logits that are right for all images but those in `wrong`.
     fn logits(count: usize, wrong: std::ops::Range<usize>) -> Vec<Vec<f32>> {
         (0..count).map(|i| if wrong.contains(&i) { vec![0.0, 1.0] } else { vec![1.0, 0.0] }).collect()
+    }
+
+    #[test]
+    fn a_first_model_needs_as_many_right_as_show_that_it_does_not_guess() {
+        // scipy's `binomtest(..).proportion_ci(method="wilson")`: 4 of 6 is from 0.300 on, 3 of 6 from 0.188; 4 of 4 from 0.510, 3 of 3 from 0.439.
+        assert!(matches!(first_needs(6, 4), Ok(4)));
+        let too_few = first_needs(2, 2).map_err(|e| e.to_string());
+        assert!(too_few.as_ref().is_err_and(|e| e.contains("expected 4 or more")), "{too_few:?}");
     }
 
     #[test]
