@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use models::{Digest, Reviews, board::Why};
 
-use crate::steps::{
-    audit::{Cohort, place},
-    relabel::Relabeled,
-};
+use crate::steps::{audit::Cohort, relabel::Relabeled};
 
 /// A sample that waits for a person.
 #[derive(Clone, Debug)]
@@ -21,9 +18,11 @@ pub struct Queued<'a> {
 /// Orders samples by what a label of each is worth: audit samples in the order that chance gave them, the latest that came in together
 /// first; then those that are contradicted, then those that the model is least sure of. What people have decided comes last.
 pub fn queue<'a>(relabeled: &'a [Relabeled], cohorts: &[Cohort], reviews: &Reviews) -> Vec<Queued<'a>> {
-    let latest_first = cohorts.iter().rev().enumerate();
-    let cohort_of: BTreeMap<Digest, usize> =
-        latest_first.flat_map(|(age, cohort)| cohort.samples.iter().map(move |image| (*image, age))).collect();
+    let mut places: BTreeMap<Digest, (usize, Digest)> = BTreeMap::new();
+    for (age, cohort) in cohorts.iter().rev().enumerate() {
+        let place = cohort.order();
+        places.extend(cohort.samples.iter().map(|image| (*image, (age, place(*image)))));
+    }
     let decided: BTreeSet<Digest> = reviews.images().map(|(image, _)| image).collect();
     let mut queue: Vec<Queued<'a>> =
         relabeled.iter().map(|relabeled| Queued { relabeled, why: why(relabeled) }).collect();
@@ -32,7 +31,7 @@ pub fn queue<'a>(relabeled: &'a [Relabeled], cohorts: &[Cohort], reviews: &Revie
         let is_decided = |queued: &Queued<'_>| decided.contains(&image(queued));
         let margin = |queued: &Queued<'_>| queued.relabeled.prediction.margin();
         let within = match a.why {
-            Why::Audit => (cohort_of.get(&image(a)), place(image(a))).cmp(&(cohort_of.get(&image(b)), place(image(b)))),
+            Why::Audit => places.get(&image(a)).cmp(&places.get(&image(b))),
             _ => margin(a).total_cmp(&margin(b)),
         };
         is_decided(a).cmp(&is_decided(b)).then(a.why.cmp(&b.why)).then(within)
@@ -87,10 +86,12 @@ mod tests {
         let cohort = |range| Cohort { came_in: Timestamp::UNIX_EPOCH, samples: images(range) };
         let said =
             Review { at: Timestamp::UNIX_EPOCH, image: Digest::of(b"decided"), by: "ann".into(), said: Said::Reject };
-        let queue = queue(&samples, &[cohort(0..5), cohort(5..20)], &Reviews::new([said]));
+        let cohorts = [cohort(0..5), cohort(5..20)];
+        let queue = queue(&samples, &cohorts, &Reviews::new([said]));
         let order: Vec<&[u8]> = queue.iter().map(|queued| queued.relabeled.sample.image.as_slice()).collect();
         let is_of = |range: std::ops::Range<u8>| move |image: &&[u8]| image.len() == 1 && range.contains(&image[0]);
         assert!(order[..15].iter().all(is_of(5..20)) && order[15..20].iter().all(is_of(0..5)), "{order:?}");
+        let place = cohorts[1].order();
         assert!(order[..15].windows(2).all(|pair| place(Digest::of(pair[0])) < place(Digest::of(pair[1]))));
         let rest: Vec<&str> = order[20..].iter().map(|image| std::str::from_utf8(image).unwrap_or("")).collect();
         assert_eq!(rest, ["contradicted", "unsure", "less sure", "sure", "decided"]);

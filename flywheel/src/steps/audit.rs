@@ -1,8 +1,8 @@
 //! Audit samples with what people have said of them, ready to judge models.
 //!
 //! Devices keep audit samples by chance alone. Which of them people have labeled has to be chance too, or they would say something of
-//! the easy ones alone. So each has a place in an order that its digest draws, and of those that came in together, only what was
-//! decided without a gap from the first on counts as labeled. Whoever reviews in that order loses nothing.
+//! the easy ones alone. So those that came in together have an order that chance draws, and only what was decided without a gap from the
+//! first on counts as labeled. Whoever reviews in that order loses nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +23,17 @@ pub struct Cohort {
     pub came_in: Timestamp,
     /// Their images.
     pub samples: BTreeSet<Digest>,
+}
+
+impl Cohort {
+    /// Where each of its images stands in the order in which they are reviewed, the lowest first. All that came in together draw it, and
+    /// when they did: no device can make an image that will stand before those of others.
+    pub fn order(&self) -> impl Fn(Digest) -> Digest + use<> {
+        let mut all = self.came_in.to_string().into_bytes();
+        self.samples.iter().for_each(|image| all.extend(image.into_bytes()));
+        let drawn = Digest::of(&all);
+        move |image| Digest::of(format!("{drawn}/{image}").as_bytes())
+    }
 }
 
 /// An audit sample.
@@ -51,11 +62,6 @@ pub enum Truth {
     Class(usize),
     /// None of the classes: whatever a model says of it is wrong.
     NoClass,
-}
-
-/// Where an image stands in the order in which audit samples are reviewed, the lowest first.
-pub fn place(image: Digest) -> Digest {
-    Digest::of(format!("audit order/{image}").as_bytes())
 }
 
 /// Takes note of the audit samples that are new, and returns all cohorts, the oldest first.
@@ -140,6 +146,7 @@ fn of_cohort(
     };
     let mut all: Vec<AuditSample> =
         cohort.samples.iter().collect::<Vec<_>>().into_par_iter().filter_map(decode).collect();
+    let place = cohort.order();
     all.sort_by_key(|sample| place(sample.image));
     let decided = all.iter().take_while(|sample| reviews.of(sample.image).is_some()).count();
     let truth = |sample: &AuditSample| match reviews.of(sample.image)? {
@@ -183,7 +190,11 @@ mod tests {
         assert_eq!(cohorts(&project, &samples, later)?, both, "nothing new came in");
 
         let mut order: Vec<Digest> = first[0].samples.iter().copied().collect();
+        let place = first[0].order();
         order.sort_by_key(|image| place(*image));
+        // Had they come in at another time, it would be another order.
+        let other = Cohort { came_in: later, ..first[0].clone() };
+        assert!(order.iter().all(|image| other.order()(*image) != place(*image)));
         let review = |image: Digest, said| Review { at: later, image, by: "ann".into(), said };
         let cat = || Said::Label("cat".into());
         // The first, the second and the fourth are cats, the third cannot be told; somebody has labeled the seventh before its turn.
