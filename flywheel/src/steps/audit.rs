@@ -147,7 +147,7 @@ fn of_cohort(
     let mut all: Vec<AuditSample> =
         cohort.samples.iter().collect::<Vec<_>>().into_par_iter().filter_map(decode).collect();
     let place = cohort.order();
-    all.sort_by_key(|sample| place(sample.image));
+    all.sort_by_cached_key(|sample| place(sample.image));
     let decided = all.iter().take_while(|sample| reviews.of(sample.image).is_some()).count();
     let truth = |sample: &AuditSample| match reviews.of(sample.image)? {
         Said::Label(label) => Some(rules.labels.index(label).map_or(Truth::NoClass, Truth::Class)),
