@@ -13,6 +13,8 @@ import json
 import math
 import random
 import statistics
+import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,9 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import nn
 from torch.nn import functional as F
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+from torch_step import interleave
 
 CLASSES, LABELS, EMA, GREY = 10, 250, 0.99, (127, 127, 127)
 
@@ -154,45 +159,43 @@ def mixmatch(net, draw, step):
     inputs = inputs[other].lerp(inputs, share[:, None, None, None])
     targets = targets[other].lerp(targets, share[:, None])
     # Each of the three batches gets a third of the labeled rows; batch norm remembers the first one.
-    order = torch.arange(len(inputs)).reshape(3, -1)
     size = len(labels)
-    bounds = [0, size // 3, (2 * size + 1) // 3, size]
-    for batch in (1, 2):
-        own = slice(bounds[batch], bounds[batch + 1])
-        order[0, own], order[batch, own] = order[batch, own].clone(), order[0, own].clone()
+    order = torch.tensor(interleave(3, size))
+    first, *rest = inputs[order].split(size)
     record(net, 0.05)
-    logits = [net(inputs[order[0]])]
+    logits = [net(first)]
     record(net, 0.0)
-    logits += [net(inputs[order[1]]), net(inputs[order[2]])]
-    logits = torch.cat(logits)[order.flatten().argsort()]
+    logits = torch.cat(logits + [net(batch) for batch in rest])[order]
     labeled = -(targets[:size] * logits[:size].log_softmax(1)).sum(1).mean()
     unlabeled = ((targets[size:] - logits[size:].softmax(1)) ** 2).mean()
     return labeled + 75 * min(1, step / 16384) * unlabeled
 
 
+METHODS = {"supervised": supervised, "mixmatch": mixmatch, "fixmatch": fixmatch}
+
+
 # Training.
 
 
+def endless(indices):
+    """Draws without replacement, over and over."""
+    while True:
+        yield from np.random.permutation(indices).tolist()
+
+
 class Draw:
-    """Draws batches without replacement, over and over."""
+    """Draws the images of a step."""
 
     def __init__(self, images, labels, chosen, batch):
-        self.images, self.labels, self.chosen, self.batch = images, torch.from_numpy(labels), chosen, batch
-        self.queues = {}
-
-    def indices(self, pool, count):
-        queue = self.queues.setdefault(len(pool), [])
-        while len(queue) < count:
-            queue += np.random.permutation(pool).tolist()
-        drawn, queue[:] = queue[:count], queue[count:]
-        return drawn
+        self.images, self.labels, self.batch = images, torch.from_numpy(labels), batch
+        self.chosen, self.all = endless(chosen), endless(len(images))
 
     def labeled(self):
-        drawn = self.indices(self.chosen, self.batch)
+        drawn = list(islice(self.chosen, self.batch))
         return self.images[drawn], self.labels[drawn]
 
     def unlabeled(self, ratio):
-        return self.images[self.indices(range(len(self.images)), ratio * self.batch)]
+        return self.images[list(islice(self.all, ratio * self.batch))]
 
 
 def load(folder, each):
@@ -207,7 +210,7 @@ def load(folder, each):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("method", choices=["supervised", "mixmatch", "fixmatch"])
+    parser.add_argument("method", choices=METHODS)
     parser.add_argument("--data", type=Path, default=Path("."))
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=32)
@@ -236,12 +239,11 @@ def main():
         groups = [{"params": kernels, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=0.002)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 1.0)
-    loss_of = {"supervised": supervised, "mixmatch": mixmatch, "fixmatch": fixmatch}[args.method]
 
     accuracies = []
     for step in range(args.steps):
         net.train()
-        loss = loss_of(net, draw, step)
+        loss = METHODS[args.method](net, draw, step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
