@@ -7,7 +7,7 @@ use burn::{
 use models::network::same_padding;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::cpu;
+use super::{cpu, layout::Layout};
 use crate::{device::is_cpu, random::Stream};
 
 /// Standard deviation of a standard normal distribution cut off at two.
@@ -55,19 +55,25 @@ impl Convolution {
     }
 
     /// # Shapes
-    /// `[batch, inputs, height, width]` to `[batch, outputs, ceil(height / stride), ceil(width / stride)]`.
+    /// `inputs` channels of `height` by `width` pixels to `outputs` of `ceil(height / stride)` by `ceil(width / stride)`, in
+    /// the device's [`Layout`].
     pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        if self.cast.is_none() && is_cpu(&x.device()) {
+            return cpu::convolve(x, weight, bias, self.stride);
+        }
+        let layout = Layout::of(&x.device());
+        let x = layout.leave(x);
         let [.., height, width] = x.dims();
-        let [.., kernel, _] = self.weight.dims();
+        let [.., kernel, _] = weight.dims();
         let padding = [height, width].map(|size| same_padding(size, kernel, self.stride));
         let options = ConvOptions { stride: [self.stride; 2], padding, dilation: [1; 2], groups: 1 };
-        let (weight, bias) = (self.weight.val(), self.bias.val());
-        match self.cast {
-            None if is_cpu(&x.device()) => cpu::convolve(x, weight, bias, self.stride),
+        let y = match self.cast {
             // The gradient of a cast is a cast back: those of weights and biases are in 32 bits.
             Some(cast) => conv2d(x.cast(cast), weight.cast(cast), Some(bias.cast(cast)), options).cast(FloatDType::F32),
             None => conv2d(x, weight, Some(bias), options),
-        }
+        };
+        layout.enter(y)
     }
 }
 
@@ -126,7 +132,7 @@ mod tests {
         let mut layer = Convolution::new(1, 1, 3, 2, &mut random::stream(0, "test"), &device);
         let rows = |pointer| case.input::<Vec<Vec<f32>>>(pointer).concat();
         layer.weight = parameter(rows("/kernel"), [1, 1, 3, 3], &device);
-        let x = Tensor::<1>::from_floats(rows("/x").as_slice(), &device).reshape([1, 1, 4, 4]);
+        let x = Tensor::<1>::from_floats(rows("/x").as_slice(), &device).reshape([1, 4, 4, 1]);
         assert_eq!(numbers(layer.forward(x)), case.expected::<Vec<Vec<f64>>>("/tf_same").concat());
     }
 

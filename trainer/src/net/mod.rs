@@ -3,6 +3,7 @@
 mod batch_norm;
 mod cpu;
 mod layers;
+mod layout;
 mod tensors;
 mod wide_resnet;
 

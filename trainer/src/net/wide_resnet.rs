@@ -10,6 +10,7 @@ use models::{
 use super::{
     batch_norm::{BatchNorm, Mode, Statistics},
     layers::{Convolution, Dense},
+    layout::Layout,
 };
 use crate::random::Stream;
 
@@ -84,10 +85,10 @@ impl WideResNet {
     /// `[batch, channels, height, width]` to `[batch, features]`.
     pub(crate) fn features(&self, images: Tensor<4>, mode: &mut Mode) -> Tensor<2> {
         let blocks = self.groups.iter().flat_map(|group| &group.blocks);
-        let x = blocks.fold(self.stem.forward(images), |x, block| block.forward(x, mode));
-        let x = self.norm.forward(x, mode);
-        let [batch, channels, height, width] = x.dims();
-        x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
+        let layout = Layout::of(&images.device());
+        let x = self.stem.forward(layout.enter(images));
+        let x = blocks.fold(x, |x, block| block.forward(x, mode));
+        layout.pool(self.norm.forward(x, mode))
     }
 
     /// Class logits of features: `[batch, features]` to `[batch, classes]`.

@@ -1,12 +1,14 @@
 //! Convolution with "SAME" padding, forward and backward.
 
+use std::borrow::Cow;
+
 use models::network::same_padding;
 use rayon::prelude::*;
 
 use super::{
-    correlation::{BLOCK, Correlation, OuterSum, Packed},
+    correlation::{Correlation, OuterSum, Packed},
     field::Field,
-    simd::{dispatch, sum, vectorized},
+    simd::{self, BLOCK, dispatch, sum, take, vectorized},
 };
 
 /// Parts into which a batch is cut to sum over its images: however many cores help, the sum is the same.
@@ -43,8 +45,8 @@ impl Sizes {
         self.inputs * self.image[0] * self.image[1]
     }
 
-    fn output_pixels(&self) -> usize {
-        self.output()[0] * self.output()[1]
+    fn output_length(&self) -> usize {
+        self.outputs * self.output()[0] * self.output()[1]
     }
 
     fn weight(&self, output: usize, input: usize, tap: [usize; 2]) -> usize {
@@ -60,7 +62,7 @@ impl Sizes {
 /// The convolution of a batch.
 ///
 /// # Shapes
-/// `x`: `[batch, inputs, height, width]`; `weight`: `[outputs, inputs, kernel, kernel]`; `bias`: `[outputs]`.
+/// `x`: `[batch, height, width, inputs]`; `weight`: `[outputs, inputs, kernel, kernel]`; `bias`: `[outputs]`.
 pub(super) fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let field = sizes.field();
     let starts = field.windows([0, 0], sizes.output(), sizes.stride);
@@ -68,13 +70,15 @@ pub(super) fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: &[f32]) ->
         weight[sizes.weight(output, input, tap)]
     });
 
-    let length = sizes.outputs * sizes.output_pixels();
+    let places: Vec<usize> = (0..starts.len()).collect();
+
+    let length = sizes.output_length();
     let mut y = vec![0.0; x.len() / sizes.input_length() * length];
     let images = y.par_chunks_exact_mut(length).zip(x.par_chunks_exact(sizes.input_length()));
     images.for_each_init(
         || field.buffer(1),
         |buffer, (y, x)| {
-            field.fill(buffer, x, sizes.image);
+            field.fill(buffer, x, sizes.image[1]);
             dispatch(Correlation {
                 field: buffer,
                 row: field.row(),
@@ -82,6 +86,8 @@ pub(super) fn forward(sizes: &Sizes, x: &[f32], weight: &[f32], bias: &[f32]) ->
                 weights: &weights,
                 bias,
                 output: y,
+                places: &places,
+                outputs: sizes.outputs,
             });
         },
     );
@@ -102,27 +108,23 @@ pub(super) fn gradient_of_images(sizes: &Sizes, gradient: &[f32], weight: &[f32]
         .filter_map(|phase| Phase::new(sizes, phase, &field, weight))
         .collect();
 
-    let (length, pixels) = (sizes.input_length(), sizes.outputs * sizes.output_pixels());
-    let mut dx = vec![0.0; gradient.len() / pixels * length];
-    let images = dx.par_chunks_exact_mut(length).zip(gradient.par_chunks_exact(pixels));
+    let mut dx = vec![0.0; gradient.len() / sizes.output_length() * sizes.input_length()];
+    let images = dx.par_chunks_exact_mut(sizes.input_length()).zip(gradient.par_chunks_exact(sizes.output_length()));
     images.for_each_init(
-        || (field.buffer(1), Vec::new()),
-        |(buffer, part), (dx, gradient)| {
-            field.fill(buffer, gradient, sizes.output());
+        || field.buffer(1),
+        |buffer, (dx, gradient)| {
+            field.fill(buffer, gradient, sizes.output()[1]);
             for phase in &phases {
-                part.resize(sizes.inputs * phase.starts.len(), 0.0);
-                let whole = sizes.stride == 1;
                 dispatch(Correlation {
                     field: buffer,
                     row: field.row(),
                     starts: &phase.starts,
                     weights: &phase.weights,
                     bias: &[],
-                    output: if whole { dx } else { part },
+                    output: dx,
+                    places: &phase.pixels,
+                    outputs: sizes.inputs,
                 });
-                if !whole {
-                    phase.scatter(sizes, part, dx);
-                }
             }
         },
     );
@@ -131,10 +133,8 @@ pub(super) fn gradient_of_images(sizes: &Sizes, gradient: &[f32], weight: &[f32]
 
 /// The pixels of the images that are seen by the same taps.
 struct Phase {
-    /// The first such pixel.
-    first: [usize; 2],
-    /// How many there are in a row.
-    columns: usize,
+    /// Which these are.
+    pixels: Vec<usize>,
     /// Where the steps that see them start.
     starts: Vec<usize>,
     weights: Packed,
@@ -160,28 +160,16 @@ impl Phase {
             weight[sizes.weight(output, input, [tap(0, y), tap(1, x)])]
         });
         let earliest = [0, 1].map(|axis| start[axis] + reach + 1 - seen[axis]);
-        Some(Self { first, columns: count[1], starts: field.windows(earliest, count, 1), weights })
-    }
-
-    /// Puts the phase's pixels in their places.
-    fn scatter(&self, sizes: &Sizes, part: &[f32], dx: &mut [f32]) {
-        let [height, width] = sizes.image;
-        let planes = part.chunks_exact(self.starts.len()).zip(dx.chunks_exact_mut(height * width));
-        for (part, plane) in planes {
-            let rows = plane.chunks_exact_mut(width).skip(self.first[0]).step_by(sizes.stride);
-            for (part, row) in part.chunks_exact(self.columns).zip(rows) {
-                let pixels = row.iter_mut().skip(self.first[1]).step_by(sizes.stride);
-                pixels.zip(part).for_each(|(to, from)| *to = *from);
-            }
-        }
+        let pixel = |y: usize, x: usize| (first[0] + stride * y) * image[1] + first[1] + stride * x;
+        let pixels = (0..count[0]).flat_map(|y| (0..count[1]).map(move |x| pixel(y, x))).collect();
+        Some(Self { pixels, starts: field.windows(earliest, count, 1), weights })
     }
 }
 
 /// The gradients of weights and biases.
 pub(super) fn gradient_of_weights(sizes: &Sizes, x: &[f32], gradient: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (length, pixels) = (sizes.input_length(), sizes.outputs * sizes.output_pixels());
-    let part = (x.len() / length).div_ceil(PARTS).max(1);
-    let parts = x.par_chunks(part * length).zip(gradient.par_chunks(part * pixels));
+    let part = (x.len() / sizes.input_length()).div_ceil(PARTS).max(1);
+    let parts = x.par_chunks(part * sizes.input_length()).zip(gradient.par_chunks(part * sizes.output_length()));
     let parts: Vec<_> = parts.map(|(x, gradient)| sum_of_part(sizes, x, gradient)).collect();
     let mut parts = parts.into_iter();
     let (mut sums, mut biases) = parts.next().unwrap_or_default();
@@ -203,42 +191,47 @@ pub(super) fn gradient_of_weights(sizes: &Sizes, x: &[f32], gradient: &[f32]) ->
 
 /// The gradients of the weights, as [`OuterSum`] leaves them, and of the biases, over some of the images.
 fn sum_of_part(sizes: &Sizes, x: &[f32], gradient: &[f32]) -> (Vec<[f32; BLOCK]>, Vec<f32>) {
-    let (output, pixels) = (sizes.output(), sizes.output_pixels());
-    let blocks = sizes.outputs.div_ceil(BLOCK);
     let field = sizes.field();
-    let outer = Field::new(output, 1, 1, output, [0, 0], blocks * BLOCK);
-    let starts = field.windows([0, 0], output, sizes.stride);
+    let starts = field.windows([0, 0], sizes.output(), sizes.stride);
     let window = [sizes.kernel, sizes.kernel * sizes.inputs];
+    let blocks = sizes.outputs.div_ceil(BLOCK);
 
-    let together = (PIXELS / pixels).max(1);
-    let (mut fields, mut outers) = (field.buffer(together), outer.buffer(together));
+    let together = (PIXELS / starts.len()).max(1);
+    let mut fields = field.buffer(together);
     let mut sums = vec![[0.0; BLOCK]; blocks * window[0] * window[1]];
     let mut biases = vec![0.0; sizes.outputs];
-    let (length, gradients) = (sizes.input_length(), sizes.outputs * pixels);
+    let (length, gradients) = (sizes.input_length(), sizes.output_length());
     for (x, gradient) in x.chunks(together * length).zip(gradient.chunks(together * gradients)) {
-        for (x, field_of) in x.chunks_exact(length).zip(fields.chunks_exact_mut(field.length())) {
-            field.fill(field_of, x, sizes.image);
+        let images = x.chunks_exact(length);
+        let filled = images.len() * field.length();
+        for (x, field_of) in images.zip(fields.chunks_exact_mut(field.length())) {
+            field.fill(field_of, x, sizes.image[1]);
         }
-        for (gradient, outer_of) in gradient.chunks_exact(gradients).zip(outers.chunks_exact_mut(outer.length())) {
-            outer.fill(outer_of, gradient, output);
-            biases.iter_mut().zip(gradient.chunks_exact(pixels)).for_each(|(bias, plane)| {
-                *bias += vectorized(
-                    #[inline(always)]
-                    move || sum(plane, |v| v),
-                )
-            });
-        }
-        let images = x.len() / length;
         dispatch(OuterSum {
-            field: &fields[..images * field.length()],
+            field: &fields[..filled],
             image: field.length(),
             row: field.row(),
             starts: &starts,
             window,
-            outer: outers[..images * outer.length()].as_chunks().0,
+            outer: &whole_blocks(gradient, sizes.outputs),
             blocks,
             gradient: &mut sums,
         });
+        for block in simd::blocks(sizes.outputs) {
+            let sums = vectorized(
+                #[inline(always)]
+                || sum(gradient, sizes.outputs, &block, |_, value| value),
+            );
+            biases[block].iter_mut().zip(sums).for_each(|(bias, sum)| *bias += sum);
+        }
     }
     (sums, biases)
+}
+
+/// The channels of every pixel in blocks; zeros fill up the last.
+fn whole_blocks(pixels: &[f32], channels: usize) -> Cow<'_, [[f32; BLOCK]]> {
+    match channels % BLOCK {
+        0 => Cow::Borrowed(pixels.as_chunks().0),
+        _ => pixels.chunks_exact(channels).flat_map(|pixel| pixel.chunks(BLOCK).map(take)).collect(),
+    }
 }

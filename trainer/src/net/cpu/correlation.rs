@@ -3,10 +3,11 @@
 //! Both keep a tile of results in registers, some numbers by [`BLOCK`] output channels, and read their factors in
 //! the order in which they lie.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
-/// Output channels that are computed together, in neighbouring lanes.
-pub(super) const BLOCK: usize = 16;
+use super::simd::{BLOCK, blocks, put, take};
 
 /// Weights in the order in which [`Correlation`] reads them: a block of output channels, row of the window, column,
 /// input channel.
@@ -38,7 +39,7 @@ impl Packed {
     }
 }
 
-/// `out[o][p] = bias[o] + sum over the window of weight[o][row][i] * field[start(p)][row][i]`.
+/// `out[place(p)][o] = bias[o] + sum over the window of weight[o][row][i] * field[start(p)][row][i]`.
 pub(super) struct Correlation<'a> {
     /// The image in its field.
     pub(super) field: &'a [f32],
@@ -50,8 +51,12 @@ pub(super) struct Correlation<'a> {
     pub(super) weights: &'a Packed,
     /// One for each output channel, or none at all.
     pub(super) bias: &'a [f32],
-    /// `[output channel, pixel]`.
+    /// `[pixel, output channel]`.
     pub(super) output: &'a mut [f32],
+    /// Which pixel of the output is each window's.
+    pub(super) places: &'a [usize],
+    /// Output channels.
+    pub(super) outputs: usize,
 }
 
 impl WithSimd for Correlation<'_> {
@@ -71,18 +76,17 @@ impl Correlation<'_> {
     /// With `R` registers to a block.
     #[inline(always)]
     fn run<S: Simd, const R: usize>(self, simd: S) {
-        let Self { field, row, starts, weights, bias, output } = self;
+        let Self { field, row, starts, weights, bias, output, places, outputs } = self;
         let [rows, length] = weights.window;
-        let planes = output.chunks_mut(BLOCK * starts.len());
-        for (block, (planes, weights)) in planes.zip(weights.weights.chunks_exact(rows * length)).enumerate() {
-            let mut first = [0.0; BLOCK];
-            first.iter_mut().zip(bias.iter().skip(block * BLOCK)).for_each(|(to, from)| *to = *from);
-            let mut tiles = Tiles { field, row, starts, length, weights, first, planes };
+        for (channels, weights) in blocks(outputs).zip(weights.weights.chunks_exact(rows * length)) {
+            let first = take(bias.get(channels.clone()).unwrap_or_default());
+            let mut tiles = Tiles { field, row, starts, length, weights, first, output, places, outputs, channels };
             let mut pixel = 0;
             while pixel < starts.len() {
                 pixel += match starts.len() - pixel {
-                    // Six by two registers, two of weights and a pixel's number: as many as there are with AVX2.
-                    6.. => tiles.compute::<S, R, 6>(simd, pixel),
+                    // Five by two registers, two of weights and some of pixels' numbers: as many as there are with AVX2. Six would
+                    // fit on paper; compiled, one of them goes to memory and back at every number, at half the speed.
+                    5.. => tiles.compute::<S, R, 5>(simd, pixel),
                     4.. => tiles.compute::<S, R, 4>(simd, pixel),
                     2.. => tiles.compute::<S, R, 2>(simd, pixel),
                     _ => tiles.compute::<S, R, 1>(simd, pixel),
@@ -102,7 +106,11 @@ struct Tiles<'a> {
     weights: &'a [[f32; BLOCK]],
     /// What every sum starts from.
     first: [f32; BLOCK],
-    planes: &'a mut [f32],
+    output: &'a mut [f32],
+    places: &'a [usize],
+    outputs: usize,
+    /// The block's channels among the outputs.
+    channels: Range<usize>,
 }
 
 impl Tiles<'_> {
@@ -127,13 +135,10 @@ impl Tiles<'_> {
                 }
             }
         }
-        let mut results = [[0.0; BLOCK]; P];
-        for (results, sums) in results.iter_mut().zip(sums) {
-            *registers_mut::<S, R>(results) = sums;
-        }
-        for (channel, plane) in self.planes.chunks_exact_mut(self.starts.len()).enumerate() {
-            let pixels = &mut plane[pixel..][..P];
-            pixels.iter_mut().zip(&results).for_each(|(to, result)| *to = result[channel]);
+        for (place, sums) in self.places[pixel..][..P].iter().zip(sums) {
+            let mut results = [0.0; BLOCK];
+            *registers_mut::<S, R>(&mut results) = sums;
+            put(&mut self.output[place * self.outputs..][self.channels.clone()], &results);
         }
         P
     }

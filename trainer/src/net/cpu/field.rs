@@ -1,4 +1,4 @@
-//! An image with its border, pixel by pixel, so that a row of a window is one stretch of numbers.
+//! An image with its border, so that a row of a window is one stretch of numbers.
 
 /// How an image lies in a buffer: `[row, column, channel]`, zeros around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,36 +46,13 @@ impl Field {
         vec![0.0; images * self.length()]
     }
 
-    /// Writes an image, `[channel, row, column]`, into a buffer; the zeros around it and channels it lacks stay.
-    pub(super) fn fill(&self, buffer: &mut [f32], image: &[f32], [height, width]: [usize; 2]) {
-        let pixels = height * width;
-        let channels = image.len() / pixels;
-        let corner = self.border[0] * self.row() + self.border[1] * self.channels;
-        // Some planes at a time, each as it lies in memory.
-        for channel in (0..channels).step_by(SIDE) {
-            for (y, x) in (0..height).flat_map(|y| (0..width).step_by(SIDE).map(move |x| (y, x))) {
-                let from = &image[channel * pixels + y * width + x..];
-                let to = &mut buffer[corner + y * self.row() + x * self.channels + channel..];
-                if channel + SIDE <= channels && x + SIDE <= width {
-                    let square: [[f32; SIDE]; SIDE] = std::array::from_fn(|c| take(&from[c * pixels..]));
-                    for i in 0..SIDE {
-                        to[i * self.channels..][..SIDE].copy_from_slice(&square.map(|pixels| pixels[i]));
-                    }
-                    continue;
-                }
-                let rest =
-                    (0..SIDE.min(channels - channel)).flat_map(|c| (0..SIDE.min(width - x)).map(move |i| (c, i)));
-                rest.for_each(|(c, i)| to[i * self.channels + c] = from[c * pixels + i]);
-            }
+    /// Writes an image, `[row, column, channel]`, `width` columns wide, into a buffer; the zeros around it stay.
+    pub(super) fn fill(&self, buffer: &mut [f32], image: &[f32], width: usize) {
+        let rows = buffer.chunks_exact_mut(self.row()).skip(self.border[0]);
+        for (to, from) in rows.zip(image.chunks_exact(width * self.channels)) {
+            to[self.border[1] * self.channels..][..from.len()].copy_from_slice(from);
         }
     }
-}
-
-/// Channels and pixels that are turned together, in registers.
-const SIDE: usize = 4;
-
-fn take(values: &[f32]) -> [f32; SIDE] {
-    *values.first_chunk().expect("a whole square")
 }
 
 #[cfg(test)]
@@ -92,13 +69,13 @@ mod tests {
             let output = image.map(|side| side.div_ceil(stride));
             let field = Field::new(output, kernel, stride, image, border, 2);
             let mut buffer = field.buffer(1);
-            field.fill(&mut buffer, &values, image);
+            field.fill(&mut buffer, &values, width);
             for (pixel, start) in field.windows([0, 0], output, stride).into_iter().enumerate() {
                 let (y, x) = (pixel / output[1] * stride, pixel % output[1] * stride);
                 for (ky, kx, channel) in taps(kernel) {
                     let (row, column) = ((y + ky).wrapping_sub(border[0]), (x + kx).wrapping_sub(border[1]));
                     let inside = row < height && column < width;
-                    let expected = if inside { values[(channel * height + row) * width + column] } else { 0.0 };
+                    let expected = if inside { values[(row * width + column) * 2 + channel] } else { 0.0 };
                     assert_eq!(buffer[start + ky * field.row() + 2 * kx + channel], expected, "{field:?} {y} {x}");
                 }
             }

@@ -3,9 +3,14 @@
 //! # Reference
 //! Ioffe and Szegedy, "Batch Normalization" (2015), with the gradients of its section 3.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::simd::{sum, vectorized};
+use super::simd::{BLOCK, blocks, put, sum, take, vectorized};
+
+/// Pixels over which is summed in registers.
+const STRETCH: usize = 256;
 
 /// The sizes of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,62 +53,121 @@ impl Sizes {
         self.channels * self.pixels
     }
 
-    /// The channel `place % channels` in all images of group `place / channels`.
-    fn planes<'a>(&self, values: &'a [f32], place: usize) -> impl Iterator<Item = &'a [f32]> {
-        let Self { batch, channels, pixels, .. } = *self;
-        let images = values.chunks_exact(self.image()).skip(place / channels * batch).take(batch);
-        images.map(move |image| &image[place % channels * pixels..][..pixels])
+    /// For each channel of each group, what `part` gives of the images, channel by channel, put together by `join`.
+    fn over_groups<T: Clone + Default + Send + Sync>(
+        &self,
+        part: impl Fn(usize, &mut [T]) + Sync,
+        join: impl Fn(&mut T, &T),
+    ) -> Vec<T> {
+        let Self { groups, batch, channels, .. } = *self;
+        let mut parts = vec![T::default(); groups * batch * channels];
+        parts.par_chunks_exact_mut(channels).enumerate().for_each(|(image, parts)| part(image, parts));
+        let mut joined = vec![T::default(); groups * channels];
+        for (joined, parts) in joined.chunks_exact_mut(channels).zip(parts.chunks_exact(batch * channels)) {
+            for part in parts.chunks_exact(channels) {
+                joined.iter_mut().zip(part).for_each(|(joined, part)| join(joined, part));
+            }
+        }
+        joined
+    }
+}
+
+/// Mean of some numbers, and the sum of their squares around it.
+#[derive(Clone, Copy, Default)]
+struct Spread {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Spread {
+    /// Of these and others: Chan et al. (1979).
+    fn join(&mut self, other: &Self) {
+        let (count, difference) = (self.count + other.count, other.mean - self.mean);
+        self.squares += other.squares + difference * difference * self.count * other.count / count;
+        self.mean += difference * other.count / count;
+        self.count = count;
     }
 }
 
 impl Moments {
-    /// Of a batch `[groups * batch, channels, pixels]`.
+    /// Of a batch `[groups * batch, pixels, channels]`.
     pub(super) fn of(sizes: &Sizes, x: &[f32]) -> Self {
-        let moments = |place: usize| {
-            let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
-            for plane in sizes.planes(x, place) {
-                let n = plane.len() as f64;
-                let (own_mean, own_squares) = vectorized(
-                    #[inline(always)]
-                    move || {
-                        let mean = sum(plane, |v| v) / plane.len() as f32;
-                        (mean, sum(plane, |v| (v - mean) * (v - mean)))
-                    },
-                );
-                // Chan et al.: how means and squares of two sets make those of both.
-                let difference = f64::from(own_mean) - mean;
-                squares += f64::from(own_squares) + difference * difference * count * n / (count + n);
-                mean += difference * n / (count + n);
-                count += n;
+        let channels = sizes.channels;
+        let of_image = |image: usize, spreads: &mut [Spread]| {
+            for x in x[image * sizes.image()..][..sizes.image()].chunks(STRETCH * channels) {
+                let count = x.len() / channels;
+                for block in blocks(channels) {
+                    let (means, squares) = vectorized(
+                        #[inline(always)]
+                        || {
+                            let means = sum(x, channels, &block, |_, x| x).map(|sum| sum / count as f32);
+                            (means, sum(x, channels, &block, |i, x| (x - means[i]) * (x - means[i])))
+                        },
+                    );
+                    for ((spread, mean), squares) in spreads[block].iter_mut().zip(means).zip(squares) {
+                        spread.join(&Spread { count: count as f64, mean: mean.into(), squares: squares.into() });
+                    }
+                }
             }
-            (mean as f32, (squares / count) as f32)
         };
-        let (mean, variance) = (0..sizes.groups * sizes.channels).into_par_iter().map(moments).unzip();
+        let spreads = sizes.over_groups(of_image, Spread::join);
+        let (mean, variance) = spreads.iter().map(|s| (s.mean as f32, (s.squares / s.count) as f32)).unzip();
         Self { mean, variance }
     }
+}
 
-    /// Mean and factor of a channel.
-    fn factor(&self, place: usize, epsilon: f64) -> (f32, f32) {
-        (self.mean[place], (1.0 / (f64::from(self.variance[place]) + epsilon).sqrt()) as f32)
+/// What normalises a block of channels of a group.
+struct Normal {
+    mean: [f32; BLOCK],
+    /// One through the standard deviation.
+    factor: [f32; BLOCK],
+    weight: [f32; BLOCK],
+    bias: [f32; BLOCK],
+}
+
+impl Normal {
+    fn new(moments: &Moments, epsilon: f64, affine: Affine, group: usize, block: &Range<usize>) -> Self {
+        let first = group * affine.weight.len();
+        let of_group = first + block.start..first + block.end;
+        let factor = |variance: f32| (1.0 / (f64::from(variance) + epsilon).sqrt()) as f32;
+        Self {
+            mean: take(&moments.mean[of_group.clone()]),
+            factor: take(&moments.variance[of_group]).map(factor),
+            weight: take(&affine.weight[block.clone()]),
+            bias: take(&affine.bias[block.clone()]),
+        }
+    }
+
+    /// A number, normalised, and its gradient before it goes back through scale and shift.
+    #[inline(always)]
+    fn before(&self, slope: f32, i: usize, x: f32, gradient: f32) -> (f32, f32) {
+        let normal = (x - self.mean[i]) * self.factor[i];
+        let slope = if normal * self.weight[i] + self.bias[i] > 0.0 { 1.0 } else { slope };
+        (normal, slope * gradient)
     }
 }
 
 /// `leaky(weight * (x - mean) / sqrt(variance + epsilon) + bias)`, in the shape of `x`.
 pub(super) fn forward(sizes: &Sizes, constants: Constants, x: &[f32], affine: Affine, moments: &Moments) -> Vec<f32> {
+    let (channels, slope) = (sizes.channels, constants.slope);
     let mut y = vec![0.0; x.len()];
     let images = y.par_chunks_exact_mut(sizes.image()).zip(x.par_chunks_exact(sizes.image()));
     images.enumerate().for_each(|(image, (y, x))| {
-        let first = image / sizes.batch * sizes.channels;
-        let planes = y.chunks_exact_mut(sizes.pixels).zip(x.chunks_exact(sizes.pixels));
-        for (channel, (y, x)) in planes.enumerate() {
-            let (mean, factor) = moments.factor(first + channel, constants.epsilon);
-            let (scale, bias, slope) = (factor * affine.weight[channel], affine.bias[channel], constants.slope);
+        for block in blocks(channels) {
+            let Normal { mean, factor, weight, bias } =
+                Normal::new(moments, constants.epsilon, affine, image / sizes.batch, &block);
+            let scale: [f32; BLOCK] = std::array::from_fn(|i| factor[i] * weight[i]);
             vectorized(
                 #[inline(always)]
-                move || {
-                    for (y, x) in y.iter_mut().zip(x) {
-                        let z = (x - mean) * scale + bias;
-                        *y = z.max(slope * z);
+                || {
+                    for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+                        let mut z = take(&x[block.clone()]);
+                        for i in 0..BLOCK {
+                            z[i] = (z[i] - mean[i]) * scale[i] + bias[i];
+                            z[i] = z[i].max(slope * z[i]);
+                        }
+                        put(&mut y[block.clone()], &z);
                     }
                 },
             );
@@ -132,63 +196,69 @@ pub(super) fn backward(
     moments: &Moments,
     gradient: &[f32],
 ) -> Gradients {
-    let Sizes { groups, batch, channels, pixels } = *sizes;
-    let slope = constants.slope;
+    let Sizes { batch, channels, pixels, .. } = *sizes;
+    let Constants { epsilon, slope } = constants;
     // Of each channel of each group: the sums of the gradient behind the normalisation, as such and times what was
     // normalised.
-    let sums = |place: usize| {
-        let (mean, factor) = moments.factor(place, constants.epsilon);
-        let (weight, bias) = (affine.weight[place % channels], affine.bias[place % channels]);
-        let (mut plain, mut times) = (0.0, 0.0);
-        for (x, gradient) in sizes.planes(x, place).zip(sizes.planes(gradient, place)) {
-            let (own_plain, own_times) = vectorized(
-                #[inline(always)]
-                move || {
-                    const LANES: usize = 16;
-                    let (mut plain, mut times) = ([0.0; LANES], [0.0; LANES]);
-                    for (x, gradient) in x.chunks(LANES).zip(gradient.chunks(LANES)) {
-                        for (((x, gradient), plain), times) in x.iter().zip(gradient).zip(&mut plain).zip(&mut times) {
-                            let normal = (x - mean) * factor;
-                            let dz = if normal * weight + bias > 0.0 { *gradient } else { slope * gradient };
-                            *plain += dz;
-                            *times += dz * normal;
+    let of_image = |image: usize, sums: &mut [[f64; 2]]| {
+        let [x, gradient] =
+            [x, gradient].map(|all| all[image * sizes.image()..][..sizes.image()].chunks(STRETCH * channels));
+        for (x, gradient) in x.zip(gradient) {
+            for block in blocks(channels) {
+                let normal = Normal::new(moments, epsilon, affine, image / batch, &block);
+                let (plain, times) = vectorized(
+                    #[inline(always)]
+                    || {
+                        let (mut plain, mut times) = ([0.0; BLOCK], [0.0; BLOCK]);
+                        for (x, gradient) in x.chunks_exact(channels).zip(gradient.chunks_exact(channels)) {
+                            let (x, gradient) = (take(&x[block.clone()]), take(&gradient[block.clone()]));
+                            for i in 0..BLOCK {
+                                let (normal, dz) = normal.before(slope, i, x[i], gradient[i]);
+                                plain[i] += dz;
+                                times[i] += dz * normal;
+                            }
                         }
-                    }
-                    (plain.iter().sum::<f32>(), times.iter().sum::<f32>())
-                },
-            );
-            plain += f64::from(own_plain);
-            times += f64::from(own_times);
+                        (plain, times)
+                    },
+                );
+                for (sums, own) in sums[block].iter_mut().zip(plain.into_iter().zip(times)) {
+                    sums[0] += f64::from(own.0);
+                    sums[1] += f64::from(own.1);
+                }
+            }
         }
-        (plain, times)
     };
-    let sums: Vec<(f64, f64)> = (0..groups * channels).into_par_iter().map(sums).collect();
+    let sums = sizes.over_groups(of_image, |sums, own| (0..2).for_each(|i| sums[i] += own[i]));
+    let over_groups = |which: usize| {
+        (0..channels).map(|c| sums.iter().skip(c).step_by(channels).map(|s| s[which]).sum::<f64>() as f32).collect()
+    };
 
     let count = (batch * pixels) as f64;
+    let means: [Vec<f32>; 2] = [0, 1].map(|which| sums.iter().map(|s| (s[which] / count) as f32).collect());
     let mut dx = vec![0.0; x.len()];
     let images = dx.par_chunks_exact_mut(sizes.image()).zip(x.par_chunks_exact(sizes.image()));
     images.zip(gradient.par_chunks_exact(sizes.image())).enumerate().for_each(|(image, ((dx, x), gradient))| {
-        let first = image / batch * channels;
-        let planes = dx.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).zip(gradient.chunks_exact(pixels));
-        for (channel, ((dx, x), gradient)) in planes.enumerate() {
-            let (mean, factor) = moments.factor(first + channel, constants.epsilon);
-            let (weight, bias) = (affine.weight[channel], affine.bias[channel]);
-            let (plain, times) = sums[first + channel];
-            let (plain, times) = ((plain / count) as f32, (times / count) as f32);
+        let group = image / batch;
+        for block in blocks(channels) {
+            let normal = Normal::new(moments, epsilon, affine, group, &block);
+            let [plain, times] = [0, 1].map(|which| take(&means[which][group * channels..][block.clone()]));
+            let scale: [f32; BLOCK] = std::array::from_fn(|i| normal.factor[i] * normal.weight[i]);
             vectorized(
                 #[inline(always)]
-                move || {
-                    for ((dx, x), gradient) in dx.iter_mut().zip(x).zip(gradient) {
-                        let normal = (x - mean) * factor;
-                        let dz = if normal * weight + bias > 0.0 { *gradient } else { slope * gradient };
-                        *dx = factor * weight * (dz - plain - normal * times);
+                || {
+                    let pixels = x.chunks_exact(channels).zip(gradient.chunks_exact(channels));
+                    for (dx, (x, gradient)) in dx.chunks_exact_mut(channels).zip(pixels) {
+                        let (x, gradient) = (take(&x[block.clone()]), take(&gradient[block.clone()]));
+                        let mut result = [0.0; BLOCK];
+                        for i in 0..BLOCK {
+                            let (normal, dz) = normal.before(slope, i, x[i], gradient[i]);
+                            result[i] = scale[i] * (dz - plain[i] - normal * times[i]);
+                        }
+                        put(&mut dx[block.clone()], &result);
                     }
                 },
             );
         }
     });
-    let over_groups = |sum: fn(&(f64, f64)) -> f64| {
-        (0..channels).map(|c| sums.iter().skip(c).step_by(channels).map(sum).sum::<f64>() as f32).collect()
-    };
-    Gradients { x: dx, weight: over_groups(|sums| sums.1), bias: over_groups(|sums| sums.0) }
+    Gradients { x: dx, weight: over_groups(1), bias: over_groups(0) }
 }

@@ -26,7 +26,7 @@ const CONSTANTS: Constants = Constants { epsilon: NORM_EPSILON, slope: LEAKY_SLO
 /// Convolution with "SAME" padding.
 ///
 /// # Shapes
-/// `x`: `[batch, inputs, height, width]`; `weight`: `[outputs, inputs, kernel, kernel]`; `bias`: `[outputs]`.
+/// `x`: `[batch, height, width, inputs]`; `weight`: `[outputs, inputs, kernel, kernel]`; `bias`: `[outputs]`.
 pub(in crate::net) fn convolve(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, stride: usize) -> Tensor<4> {
     let [x, weight] = [x, weight].map(Tensor::into_dispatch);
     Tensor::from_dispatch(Dispatch::convolution(x, weight, bias.into_dispatch(), stride))
@@ -45,7 +45,7 @@ pub(in crate::net) struct Normalized {
 /// Batch norm of groups of equal size by their own statistics, then leaky ReLU.
 ///
 /// # Shapes
-/// `x`: `[groups * batch, channels, height, width]`; `weight`, `bias`: `[channels]`.
+/// `x`: `[groups * batch, height, width, channels]`; `weight`, `bias`: `[channels]`.
 pub(in crate::net) fn norm_leaky_relu(x: Tensor<4>, weight: Tensor<1>, bias: Tensor<1>, groups: usize) -> Normalized {
     let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
     let (output, mean, variance) = Dispatch::norm_leaky_relu(x, weight, bias, groups);
@@ -82,7 +82,7 @@ impl Kernels for Flex {
         let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
         let y = convolution::forward(&sizes, slice(&x), slice(&weight), slice(&bias));
         let [height, width] = sizes.output();
-        tensor(y, vec![x.shape()[0], sizes.outputs, height, width], &x)
+        tensor(y, vec![x.shape()[0], height, width, sizes.outputs], &x)
     }
 
     fn norm_leaky_relu(x: Numbers, weight: Numbers, bias: Numbers, groups: usize) -> (Numbers, Numbers, Numbers) {
@@ -184,14 +184,14 @@ impl Backward<Flex, 3> for NormLeakyRelu {
 
 fn convolution_sizes(x: &Numbers, weight: &Numbers, stride: usize) -> convolution::Sizes {
     let (x, weight) = (x.shape(), weight.shape());
-    assert!(x[1] == weight[1] && weight[2] == weight[3], "a window of {weight:?} over images of {x:?}");
-    convolution::Sizes { inputs: x[1], outputs: weight[0], kernel: weight[2], stride, image: [x[2], x[3]] }
+    assert!(x[3] == weight[1] && weight[2] == weight[3], "a window of {weight:?} over images of {x:?}");
+    convolution::Sizes { inputs: x[3], outputs: weight[0], kernel: weight[2], stride, image: [x[1], x[2]] }
 }
 
 fn norm_sizes(x: &Numbers, groups: usize) -> norm::Sizes {
     let x = x.shape();
     assert_eq!(x[0] % groups, 0, "{} rows do not make {groups} groups of equal size", x[0]);
-    norm::Sizes { groups, batch: x[0] / groups, channels: x[1], pixels: x[2] * x[3] }
+    norm::Sizes { groups, batch: x[0] / groups, channels: x[3], pixels: x[1] * x[2] }
 }
 
 /// The numbers of a contiguous tensor.
@@ -209,7 +209,7 @@ mod tests {
     use models::network::same_padding;
 
     use super::*;
-    use crate::net::{numbers, tests::quarters};
+    use crate::net::{layout::Layout, numbers, tests::quarters};
 
     /// The framework's own convolution, and its gradients, for odd and even sizes, steps, windows and channels.
     #[test]
@@ -220,15 +220,18 @@ mod tests {
             (2, 4, 8, 3, 2, 8, 10),
             (2, 3, 4, 3, 2, 7, 9),
             (2, 8, 4, 1, 2, 9, 8),
+            (3, 21, 18, 3, 2, 4, 5),
             (18, 2, 3, 1, 1, 1, 3),
             (1, 1, 1, 3, 2, 2, 1),
         ] {
-            let x = quarters([batch, inputs, height, width], "x").require_grad();
+            let x = quarters([batch, height, width, inputs], "x").require_grad();
             let weight = quarters([outputs, inputs, kernel, kernel], "weight").require_grad();
             let bias = quarters([outputs], "bias").require_grad();
             let padding = [height, width].map(|side| same_padding(side, kernel, stride));
             let options = ConvOptions { stride: [stride; 2], padding, dilation: [1; 2], groups: 1 };
-            let expected = conv2d(x.clone(), weight.clone(), Some(bias.clone()), options);
+            let layout = Layout::ChannelsLast;
+            let expected = conv2d(layout.leave(x.clone()), weight.clone(), Some(bias.clone()), options);
+            let expected = layout.enter(expected);
             let found = convolve(x.clone(), weight.clone(), bias.clone(), stride);
             let upstream = quarters(expected.dims(), "upstream");
             let gradients = |y: Tensor<4>| {

@@ -1,4 +1,9 @@
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
+
+/// Channels that are computed together, in neighbouring lanes.
+pub(super) const BLOCK: usize = 16;
 
 /// Runs `op` with the widest registers that the kernels here are made for: AVX2 or NEON, else without.
 ///
@@ -30,15 +35,43 @@ pub(super) fn vectorized<R>(run: impl FnOnce() -> R) -> R {
     dispatch(Closure(run))
 }
 
-/// The sum of `f` over values, in several parts that a register holds.
+/// The sums of a block over pixels that have so many channels.
 #[inline(always)]
-pub(super) fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0; LANES];
-    let chunks = values.chunks_exact(LANES);
-    let rest: f32 = chunks.remainder().iter().map(|v| f(*v)).sum();
-    for chunk in chunks {
-        sums.iter_mut().zip(chunk).for_each(|(sum, value)| *sum += f(*value));
+pub(super) fn sum(
+    pixels: &[f32],
+    channels: usize,
+    block: &Range<usize>,
+    f: impl Fn(usize, f32) -> f32,
+) -> [f32; BLOCK] {
+    let mut sums = [0.0; BLOCK];
+    for pixel in pixels.chunks_exact(channels) {
+        let values = take(&pixel[block.clone()]);
+        for i in 0..BLOCK {
+            sums[i] += f(i, values[i]);
+        }
     }
-    sums.iter().sum::<f32>() + rest
+    sums
+}
+
+/// A pixel's channels, cut into blocks of which the last may be smaller.
+pub(super) fn blocks(channels: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..channels).step_by(BLOCK).map(move |first| first..(first + BLOCK).min(channels))
+}
+
+/// A block of channels, zeros behind the last.
+#[inline(always)]
+pub(super) fn take(channels: &[f32]) -> [f32; BLOCK] {
+    match channels.first_chunk() {
+        Some(whole) => *whole,
+        None => std::array::from_fn(|i| channels.get(i).copied().unwrap_or_default()),
+    }
+}
+
+/// Writes a block, or as many of its channels as there are.
+#[inline(always)]
+pub(super) fn put(channels: &mut [f32], values: &[f32; BLOCK]) {
+    match channels.first_chunk_mut() {
+        Some(whole) => *whole = *values,
+        None => channels.iter_mut().zip(values).for_each(|(to, from)| *to = *from),
+    }
 }
