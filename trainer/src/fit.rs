@@ -303,15 +303,7 @@ mod tests {
     }
 
     fn data() -> TrainingData {
-        let split = digits::split(1);
-        TrainingData {
-            labels: digits::labels(),
-            preprocessing: digits::preprocessing(),
-            labeled: split.labeled,
-            unlabeled: split.pool.images,
-            prior: None,
-            test: split.test,
-        }
+        digits::split(1).training()
     }
 
     /// Everything a run leaves but how long it took.

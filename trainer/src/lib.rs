@@ -6,21 +6,13 @@
 //!
 //! ```no_run
 //! use std::sync::atomic::AtomicBool;
-//! use trainer::{Classifier, Outcome, config::{NetworkConfig, TrainConfig}, data::{TrainingData, digits}, device::DeviceKind};
+//! use trainer::{Classifier, Outcome, config::{NetworkConfig, TrainConfig}, data::digits, device::DeviceId};
 //!
-//! let split = digits::split(1);
-//! let data = TrainingData {
-//!     labels: digits::labels(),
-//!     preprocessing: digits::preprocessing(),
-//!     unlabeled: [split.labeled.images.clone(), split.pool.images].concat(),
-//!     labeled: split.labeled,
-//!     prior: None,
-//!     test: split.test,
-//! };
+//! let data = digits::split(1).training();
 //! let (config, network) = (TrainConfig { steps: 1000, ..TrainConfig::default() }, NetworkConfig::default());
 //! let stop = AtomicBool::new(false);
 //! if let Outcome::Finished(weights) = trainer::fit(&config, &network, &data, "run".as_ref(), &stop, &mut |_| {})? {
-//!     println!("{:?}", Classifier::new(&weights, DeviceKind::Cpu)?.evaluate(&data.test));
+//!     println!("{:?}", Classifier::new(&weights, DeviceId::CPU)?.evaluate(&data.test));
 //! }
 //! # Ok::<(), trainer::Error>(())
 //! ```

@@ -1,4 +1,5 @@
-//! The specification's test vectors: computed with numpy in `f64`, pixel operations with Pillow.
+//! Reference values: the specification's test vectors, computed with numpy in `f64`, pixel operations with Pillow; and
+//! whole training steps, computed with PyTorch.
 
 use std::sync::LazyLock;
 
@@ -7,6 +8,15 @@ use serde_json::Value;
 
 static CASES: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../fixtures/vectors.json")).expect("fixtures/vectors.json"));
+
+/// Whole steps in PyTorch: `fixtures/make_steps.py`.
+static STEPS: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("../fixtures/steps.json")).expect("fixtures/steps.json"));
+
+/// What the reference steps have at a JSON pointer.
+pub(crate) fn steps<T: DeserializeOwned>(pointer: &str) -> T {
+    read(&STEPS, pointer)
+}
 
 /// One case.
 pub(crate) struct Case(&'static Value);
@@ -28,9 +38,13 @@ impl Case {
     }
 
     fn at<T: DeserializeOwned>(&self, pointer: &str) -> T {
-        let value = self.0.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"));
-        serde_json::from_value(value.clone()).unwrap_or_else(|e| panic!("{pointer}: {e}"))
+        read(self.0, pointer)
     }
+}
+
+fn read<T: DeserializeOwned>(all: &Value, pointer: &str) -> T {
+    let value = all.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"));
+    serde_json::from_value(value.clone()).unwrap_or_else(|e| panic!("{pointer}: {e}"))
 }
 
 /// Asserts that two rows of numbers are the same math.

@@ -4,7 +4,6 @@ use models::{NetworkSpec, Pixels};
 use crate::{
     augment::ct_augment::Policy,
     data::loader::{Drawn, Recipe},
-    net::numbers,
     ssl::losses::one_hot,
 };
 
@@ -77,8 +76,8 @@ impl Batch {
     }
 
     /// What is to be measured, if anything is.
-    pub(crate) fn probes(self) -> Option<Probes> {
-        self.probes
+    pub(crate) fn probes(&self) -> Option<&Probes> {
+        self.probes.as_ref()
     }
 }
 
@@ -87,11 +86,10 @@ impl Probes {
     ///
     /// # Shapes
     /// `probs`: `[batch, class]`.
-    pub(crate) fn judge(self, probs: Tensor<2>) -> Vec<(Policy, f64)> {
-        let classes = probs.dims()[1];
-        let probs = numbers(probs);
-        let of_label = self.labels.iter().enumerate().map(|(row, label)| probs[row * classes + label]);
-        self.policies.into_iter().zip(of_label).collect()
+    pub(crate) fn judge(&self, probs: &[f64]) -> Vec<(Policy, f64)> {
+        let rows = probs.chunks_exact(probs.len() / self.labels.len());
+        let of_label = rows.zip(&self.labels).map(|(row, &label)| row[label]);
+        self.policies.iter().cloned().zip(of_label).collect()
     }
 }
 

@@ -62,6 +62,7 @@ impl FixMatch {
             total: weights.total(losses.clone(), 1.0),
             parts: losses,
             confident: Some(pseudo.counted.mean()),
+            mean_probs: None,
             statistics,
         }
     }

@@ -75,6 +75,7 @@ impl MixMatch {
             total: weights.total(losses.clone(), ramp(step, self.config.ramp_steps)),
             parts: losses,
             confident: None,
+            mean_probs: None,
             statistics,
         }
     }

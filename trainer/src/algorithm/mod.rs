@@ -5,6 +5,8 @@ mod fixmatch;
 mod mixmatch;
 mod remixmatch;
 mod supervised;
+#[cfg(test)]
+mod tests;
 
 use burn::tensor::{ExecutionError, Tensor, Transaction};
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,8 @@ pub(crate) struct StepLosses {
     pub(crate) parts: Losses<Tensor<1>>,
     /// Fraction of the unlabeled images that count, if a method chooses; without gradient.
     pub(crate) confident: Option<Tensor<1>>,
+    /// Mean of the probabilities that labels were guessed from, `[1, class]`, if a method remembers them; without gradient.
+    pub(crate) mean_probs: Option<Tensor<2>>,
     /// The batch statistics that the running ones follow.
     pub(crate) statistics: Vec<Statistics>,
 }
@@ -47,23 +51,42 @@ pub(crate) struct StepNumbers {
     pub(crate) confident: Option<f64>,
 }
 
+/// Everything that is read back from the device after a step.
+#[derive(Clone, Debug)]
+pub(crate) struct Readings {
+    pub(crate) numbers: StepNumbers,
+    /// Mean of the probabilities that labels were guessed from, one a class, if the method remembers them.
+    pub(crate) mean_probs: Option<Vec<f64>>,
+    /// Probabilities of the probed images, row by row, if any were.
+    pub(crate) probe_probs: Option<Vec<f64>>,
+}
+
 impl StepLosses {
-    /// Waits for the device and reads all numbers at once.
+    /// Waits for the device and reads everything at once: in no other place does a step wait.
+    ///
+    /// # Shapes
+    /// `probe_probs`: `[batch, class]`.
     ///
     /// # Errors
     /// What went wrong on the device since it was last waited for.
-    pub(crate) fn read(&self) -> Result<StepNumbers, ExecutionError> {
+    pub(crate) fn read(&self, probe_probs: Option<Tensor<2>>) -> Result<Readings, ExecutionError> {
         let mut tensors = vec![self.total.clone().inner()];
         self.parts.clone().map(|loss| tensors.push(loss.inner()));
         tensors.extend(self.confident.clone());
         let reads = tensors.into_iter().fold(Transaction::default(), Transaction::register);
-        let data = reads.try_execute()?;
-        let mut numbers = data.iter().map(|number| number.iter::<f64>().next().expect("one number"));
-        let mut next = || numbers.next().expect("as many as were asked for");
-        Ok(StepNumbers {
-            total: next(),
-            parts: self.parts.clone().map(|_| next()),
-            confident: self.confident.as_ref().map(|_| next()),
+        let probs = [self.mean_probs.as_ref(), probe_probs.as_ref()];
+        let reads = probs.into_iter().flatten().cloned().fold(reads, Transaction::register);
+
+        let mut read = reads.try_execute()?.into_iter().map(|data| data.iter::<f64>().collect::<Vec<f64>>());
+        let mut next = || read.next().expect("as many as were asked for");
+        Ok(Readings {
+            numbers: StepNumbers {
+                total: next()[0],
+                parts: self.parts.clone().map(|_| next()[0]),
+                confident: self.confident.as_ref().map(|_| next()[0]),
+            },
+            mean_probs: self.mean_probs.as_ref().map(|_| next()),
+            probe_probs: probe_probs.map(|_| next()),
         })
     }
 }
@@ -109,6 +132,13 @@ impl Method {
             Self::MixMatch(method) => method.losses(network, batch, step),
             Self::ReMixMatch(method) => method.losses(network, batch, step),
             Self::FixMatch(method) => method.losses(network, batch),
+        }
+    }
+
+    /// Takes in what a step has shown: [`Readings::mean_probs`], and the labels of its images.
+    pub(crate) fn remember(&mut self, mean_probs: Option<Vec<f64>>, labels: &[usize]) {
+        if let (Self::ReMixMatch(method), Some(mean_probs)) = (self, mean_probs) {
+            method.remember(mean_probs, labels);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     augment::View,
     config::{ReMixMatchConfig, TrainConfig, UnlabeledLoss},
     data::loader::Recipe,
-    net::{Mode, WideResNet, numbers},
+    net::{Mode, WideResNet},
     random::{self, Stream},
     ssl::{
         align::{Marginals, align},
@@ -110,13 +110,17 @@ impl ReMixMatch {
             }),
         };
 
-        // The class distributions take this batch in only now.
-        self.marginals.push(numbers(anchor_probs.mean_dim(0)), batch.labels());
         StepLosses {
             total: self.config.weights.total(losses.clone(), ramp(step, self.config.ramp_steps)),
             parts: losses,
             confident: None,
+            mean_probs: Some(anchor_probs.mean_dim(0)),
             statistics,
         }
+    }
+
+    /// The class distributions take a step's batch in after it, with the probabilities as they were before alignment.
+    pub(super) fn remember(&mut self, mean_probs: Vec<f64>, labels: &[usize]) {
+        self.marginals.push(mean_probs, labels);
     }
 }

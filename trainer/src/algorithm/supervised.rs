@@ -20,5 +20,11 @@ pub(crate) fn losses(network: &WideResNet, batch: &Batch) -> StepLosses {
     let mode = &mut Mode::Train { groups: 1, record: Some((&mut statistics, 0)) };
     let logits = network.logits(Tensor::from_inner(batch.all()), mode);
     let labeled = cross_entropy(Tensor::from_inner(batch.targets()), logits);
-    StepLosses { total: labeled.clone(), parts: Losses::labeled(labeled), confident: None, statistics }
+    StepLosses {
+        total: labeled.clone(),
+        parts: Losses::labeled(labeled),
+        confident: None,
+        mean_probs: None,
+        statistics,
+    }
 }

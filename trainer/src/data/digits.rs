@@ -10,7 +10,7 @@ use flate2::read::GzDecoder;
 use models::{LabelSet, Pixels, Preprocessing, preprocess::Color};
 use rand_mt::Mt;
 
-use super::{LabeledImages, sets::SetData, split};
+use super::{LabeledImages, TrainingData, sets::SetData, split};
 
 const FILE: &[u8] = include_bytes!("../../data/digits.csv.gz");
 const SIDE: usize = 8;
@@ -47,6 +47,20 @@ pub struct DigitsSplit {
     pub field: LabeledImages,
     /// The other 457: the frozen test set.
     pub test: LabeledImages,
+}
+
+impl DigitsSplit {
+    /// What a run trains and is measured on; the field is left out.
+    pub fn training(self) -> TrainingData {
+        TrainingData {
+            labels: labels(),
+            preprocessing: preprocessing(),
+            unlabeled: [self.labeled.images.clone(), self.pool.images].concat(),
+            labeled: self.labeled,
+            prior: None,
+            test: self.test,
+        }
+    }
 }
 
 /// The classes, in order.

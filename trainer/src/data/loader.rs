@@ -92,6 +92,7 @@ pub(crate) struct Sampler {
 }
 
 /// An image to be augmented: everything that is random about it has been drawn.
+#[derive(Clone, Debug, PartialEq)]
 struct Job<'a> {
     image: &'a Pixels,
     /// Seed of the weak augmentation, if there is any.
@@ -99,6 +100,13 @@ struct Job<'a> {
     policy: Policy,
     /// Seed of what the policy's operations draw.
     strong: u64,
+}
+
+/// A step's images before they are augmented.
+struct Plan<'a> {
+    labels: Vec<usize>,
+    jobs: Vec<Job<'a>>,
+    probes: Vec<Job<'a>>,
 }
 
 impl Sampler {
@@ -115,6 +123,17 @@ impl Sampler {
 
     /// Draws one step's images. The result does not depend on how many cores help.
     pub(crate) fn draw(&mut self, data: &TrainingData) -> Drawn {
+        let Plan { labels, jobs, probes } = self.plan(data);
+        Drawn {
+            images: self.inputs(&jobs),
+            labels,
+            probes: self.inputs(&probes),
+            policies: probes.into_iter().map(|job| job.policy).collect(),
+        }
+    }
+
+    /// Draws everything that is random about a step.
+    fn plan<'a>(&mut self, data: &'a TrainingData) -> Plan<'a> {
         let Self { recipe, strong, labeled_order, unlabeled_order, random, .. } = self;
         let mut job = |image, view| Job {
             image,
@@ -138,13 +157,8 @@ impl Sampler {
             Some(Job { image, weak, policy: strong.probe(random)?, strong: random.next_u64() })
         };
         let probed = if recipe.has_strong_views() { &jobs[..recipe.batch] } else { &[] };
-        let probes: Vec<Job> = probed.iter().filter_map(probe).collect();
-        Drawn {
-            images: self.inputs(&jobs),
-            labels: labeled.iter().map(|&i| data.labeled.labels[i]).collect(),
-            probes: self.inputs(&probes),
-            policies: probes.into_iter().map(|job| job.policy).collect(),
-        }
+        let probes = probed.iter().filter_map(probe).collect();
+        Plan { labels: labeled.iter().map(|&i| data.labeled.labels[i]).collect(), jobs, probes }
     }
 
     /// Augments in parallel.
@@ -214,5 +228,37 @@ impl Loader {
     fn order(&self) {
         // It can only fail if drawing panicked, which the next call of `next` says.
         let _ = self.orders.send(self.sampler.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{algorithm::Method, config::Algorithm, data::digits};
+
+    /// The specification's section 0, steps 2 and 3.
+    #[test]
+    fn every_view_is_drawn_anew_and_a_probe_is_the_weak_view_that_is_trained_on() {
+        let data = digits::split(1).training();
+        let mut config = TrainConfig { batch: 4, ..TrainConfig::of(Algorithm::ReMixMatch) };
+        config.remixmatch.strong_views = 2;
+        let mut sampler = Sampler::new(Method::recipe(&config), &config, &data);
+        let Plan { labels, jobs, probes } = sampler.plan(&data);
+
+        let [labeled, anchors, strong_1, strong_2] = [0, 4, 8, 12].map(|first| &jobs[first..first + 4]);
+        let seeds: BTreeSet<_> = jobs.iter().map(|job| job.weak).collect();
+        assert!(seeds.len() == jobs.len() && !seeds.contains(&None), "two views have one weak draw, or one has none");
+        for (row, anchor) in anchors.iter().enumerate() {
+            assert!(
+                anchor.policy.is_empty() && [strong_1, strong_2].iter().all(|view| view[row].image == anchor.image)
+            );
+            assert!(strong_1[row].policy != strong_2[row].policy, "two strong views have one policy");
+        }
+        assert_eq!((labels.len(), probes.len()), (4, 4));
+        for (probe, trained) in probes.iter().zip(labeled) {
+            assert!((probe.image, probe.weak) == (trained.image, trained.weak) && probe.policy != trained.policy);
+        }
     }
 }

@@ -8,7 +8,9 @@ mod tensors;
 mod wide_resnet;
 
 pub(crate) use batch_norm::{Mode, Statistics};
-pub(crate) use tensors::{NamedTensors, floats, gradients, load, numbers, tensors};
+#[cfg(test)]
+pub(crate) use tensors::numbers;
+pub(crate) use tensors::{NamedTensors, floats, gradients, load, tensors};
 pub(crate) use wide_resnet::WideResNet;
 
 #[cfg(test)]

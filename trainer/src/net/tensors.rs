@@ -26,6 +26,7 @@ pub(crate) fn load<M: Module>(module: M, tensors: NamedTensors) -> M {
 }
 
 /// A tensor's numbers, row by row.
+#[cfg(test)]
 pub(crate) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }

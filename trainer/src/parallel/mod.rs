@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Algorithm, FixMatchConfig, NetworkConfig},
-        data::{TrainingData, digits, loader::Sampler},
+        data::{digits, loader::Sampler},
         net::{self, numbers},
     };
 
@@ -121,15 +121,7 @@ mod tests {
             ..TrainConfig::of(Algorithm::FixMatch)
         };
         let alone = TrainConfig { batch: 4, devices: vec![0], ..both.clone() };
-        let split = digits::split(1);
-        let data = TrainingData {
-            labels: digits::labels(),
-            preprocessing: digits::preprocessing(),
-            labeled: split.labeled,
-            unlabeled: split.pool.images,
-            prior: None,
-            test: split.test,
-        };
+        let data = digits::split(1).training();
         let spec = NetworkConfig::wide_resnet(10, 1).spec(data.preprocessing.shape(), 10).expect("a network");
         let drawn = Sampler::new(Method::recipe(&both), &both, &data).draw(&data);
         let step = |config: &TrainConfig, drawn: Drawn| {

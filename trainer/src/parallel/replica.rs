@@ -86,16 +86,13 @@ impl Replica {
         self.network = net::load(network, weights);
         self.ema = net::load(self.ema.clone(), average);
 
-        let probed = match batch.probes() {
-            Some(probes) => {
-                let logits = self.ema.logits(probes.images.clone(), &mut Mode::Evaluate);
-                probes.judge(softmax(logits, 1))
-            }
-            None => Vec::new(),
-        };
-        // The device is done only once its numbers are here.
-        let numbers = losses.read().map_err(|error| device::failure(&error, config))?;
-        Ok(Learned { numbers, probed })
+        let probes = batch.probes();
+        let probe_logits = probes.map(|probes| self.ema.logits(probes.images.clone(), &mut Mode::Evaluate));
+        let probe_probs = probe_logits.map(|logits| softmax(logits, 1));
+        let read = losses.read(probe_probs).map_err(|error| device::failure(&error, config))?;
+        method.remember(read.mean_probs, batch.labels());
+        let probed = probes.zip(read.probe_probs).map(|(probes, probs)| probes.judge(&probs));
+        Ok(Learned { numbers: read.numbers, probed: probed.unwrap_or_default() })
     }
 }
 
@@ -104,5 +101,58 @@ impl Learned {
     pub(super) fn merge(replicas: Vec<Self>) -> Self {
         let (numbers, probed): (Vec<_>, Vec<_>) = replicas.into_iter().map(|l| (l.numbers, l.probed)).unzip();
         Self { numbers: StepNumbers::mean(&numbers), probed: probed.concat() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use models::network::TensorRole;
+
+    use super::*;
+    use crate::{
+        config::{Algorithm, NetworkConfig},
+        data::{digits, loader::Sampler},
+        net::numbers,
+        vectors::assert_same,
+    };
+
+    /// The average takes in what Adam made of the weights; kernels decay behind its back. It has the network's own running
+    /// statistics, and it judges the probes.
+    #[test]
+    fn a_step_ends_in_the_order_of_the_specification() {
+        let config = TrainConfig {
+            batch: 4,
+            learning_rate: 0.01,
+            weight_decay: 10.0,
+            ema_decay: 0.5,
+            ..TrainConfig::of(Algorithm::ReMixMatch)
+        };
+        let data = digits::split(1).training();
+        let spec = NetworkConfig::wide_resnet(10, 1).spec(data.preprocessing.shape(), 10).expect("a network");
+        let recipe = Method::recipe(&config);
+        let drawn = Sampler::new(recipe.clone(), &config, &data).draw(&data);
+        let device = Device::flex();
+        let batch = Batch::new(drawn.clone(), &recipe, &spec, &device);
+
+        let mut replica = Replica::new(&config, &spec, &Groups::new(), device);
+        let before = net::tensors(&replica.network);
+        let mut method = Method::new(&config, 10, None);
+        let step = Step { config: &config, spec: &spec, recipe: &recipe, done: 0 };
+        let learned = replica.step(&step, &mut method, drawn, Exchange::Alone).expect("a step");
+
+        let (after, average) = (net::tensors(&replica.network), net::tensors(&replica.ema));
+        for ((name, before), (after, average)) in before.into_iter().zip(after.into_values().zip(average.into_values()))
+        {
+            let expected = match TensorRole::of(&name) {
+                TensorRole::Statistic => after,
+                TensorRole::Kernel => (before + after / (1.0 - 0.01 * 10.0)) / 2.0,
+                TensorRole::Offset => (before + after) / 2.0,
+            };
+            assert_same(&numbers(average), &numbers(expected));
+        }
+        let probes = batch.probes().expect("probes");
+        let probs = softmax(replica.ema.logits(probes.images.clone(), &mut Mode::Evaluate), 1);
+        assert_eq!(learned.probed, probes.judge(&numbers(probs)));
     }
 }
