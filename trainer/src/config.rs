@@ -11,7 +11,7 @@ use self::methods::{fraction, positive, weight};
 use crate::{
     Error, Result,
     augment::{CtAugmentConfig, Strong, WeakAugment},
-    device::{DeviceKind, Precision},
+    device::{DeviceId, DeviceKind, Precision},
 };
 
 pub use self::methods::{FixMatchConfig, MixMatchConfig, ReMixMatchConfig, UnlabeledLoss};
@@ -23,12 +23,12 @@ pub use crate::{
 
 /// Size of the network; its input comes from the preprocessing, its classes from the labels.
 ///
-/// `network = "wrn-28-2"`, of any depth and width, says the same as the table, and so do the names of two networks meant for
-/// devices: "device" and "device-small".
+/// `network = "wrn-28-2"`, of any depth and width, says the same as the table (an odd depth, as that of "wrn-37-2", is one of
+/// four scales), and so do the names of two networks meant for devices: "device" and "device-small".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkConfig {
-    /// Convolution layers: 10, 16, 22, 28 with three scales. Default 28: WRN-28-2, as in the papers.
+    /// Convolution layers: 10, 16, 22, 28 with three scales, 13, 21, 29, 37 with four. Default 28: WRN-28-2, as in the papers.
     pub depth: usize,
     /// Width factor: the groups have 16, 32, 64 channels times this. Default 2: WRN-28-2.
     pub width: usize,
@@ -50,9 +50,9 @@ impl NetworkConfig {
     /// The smaller one.
     pub const DEVICE_SMALL: Self = Self { stem_stride: 2, ..Self::wide_resnet(10, 2) };
 
-    /// WRN-`depth`-`width` with three groups.
+    /// WRN-`depth`-`width`: an even depth is one of three groups, an odd one of four.
     pub const fn wide_resnet(depth: usize, width: usize) -> Self {
-        Self { depth, width, scales: 3, stem_stride: 1 }
+        Self { depth, width, scales: 3 + depth % 2, stem_stride: 1 }
     }
 
     /// The network called `name`.
@@ -282,7 +282,12 @@ impl TrainConfig {
     /// # Errors
     /// [`Error::Config`] if one is not there.
     pub(crate) fn open_devices(&self) -> Result<Vec<Device>> {
-        self.devices.iter().map(|&index| self.device.open(index)).collect()
+        self.devices.iter().map(|&index| DeviceId { kind: self.device, index }.open()).collect()
+    }
+
+    /// The device that evaluates, and that whoever uses the trained network may use: the first, if there are several.
+    pub fn first_device(&self) -> DeviceId {
+        DeviceId { kind: self.device, index: self.devices.first().copied().unwrap_or_default() }
     }
 
     /// Whether images are turned, and so have to be square.

@@ -13,8 +13,17 @@ pub enum DeviceKind {
     /// The processor, all cores.
     #[default]
     Cpu,
-    /// The first NVIDIA GPU; needs a build with `--features cuda`.
+    /// NVIDIA GPUs; needs a build with `--features cuda`.
     Cuda,
+}
+
+/// One device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceId {
+    /// Its kind.
+    pub kind: DeviceKind,
+    /// Which of that kind, from 0. There is one processor: any index is its.
+    pub index: usize,
 }
 
 /// What convolutions are computed in while training. Weights, batch norm, losses and every evaluation are in 32 bits.
@@ -67,15 +76,20 @@ impl DeviceKind {
             Self::Cuda => "cuda",
         }
     }
+}
 
-    /// The device of that index, without gradients. There is one processor: any index is its.
+impl DeviceId {
+    /// The processor.
+    pub const CPU: Self = Self { kind: DeviceKind::Cpu, index: 0 };
+
+    /// The device itself, without gradients.
     ///
     /// # Errors
     /// [`crate::Error::Config`] if this build lacks the backend, or this machine the device.
-    pub(crate) fn open(self, index: usize) -> Result<Device> {
-        match self {
-            Self::Cpu => Ok(Device::flex()),
-            Self::Cuda => cuda(index),
+    pub(crate) fn open(self) -> Result<Device> {
+        match self.kind {
+            DeviceKind::Cpu => Ok(Device::flex()),
+            DeviceKind::Cuda => cuda(self.index),
         }
     }
 }

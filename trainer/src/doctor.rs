@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     Result,
     config::NetworkConfig,
-    device::{DeviceKind, Precision},
+    device::{DeviceId, DeviceKind, Precision},
     net::{self, Mode, WideResNet, floats},
     random,
     ssl::losses::cross_entropy,
@@ -44,7 +44,7 @@ pub struct Deviation {
 }
 
 impl Deviation {
-    /// Whether the device can be trusted: a thousandth in 32 bits (tensor cores round products to 10 bits), a twentieth in
+    /// Whether the device can be trusted: five thousandths in 32 bits (tensor cores round products to 10 bits), a twentieth in
     /// bf16 (which has 8).
     pub fn is_small(&self) -> bool {
         let bound = if self.precision.cast(self.device).is_some() { 0.05 } else { 0.005 };
@@ -86,7 +86,7 @@ struct Numbers {
 }
 
 fn compute(spec: &NetworkSpec, kind: DeviceKind, precision: Precision) -> Result<Numbers> {
-    let device = kind.open(0)?;
+    let device = DeviceId { kind, index: 0 }.open()?;
     let random = &mut random::stream(1, "doctor");
     let fresh = WideResNet::new(spec, random, &device);
     let mut normal = |shape: &[usize]| {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result, algorithm,
     data::LabeledImages,
-    device::DeviceKind,
+    device::DeviceId,
     net::{self, Mode, WideResNet, floats},
     random,
 };
@@ -28,9 +28,9 @@ impl Classifier {
     /// The network of `weights` on a device.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] if this build lacks the device.
-    pub fn new(weights: &Weights, device: DeviceKind) -> Result<Self> {
-        let device = device.open(0)?;
+    /// [`crate::Error::Config`] if this build or this machine lacks the device.
+    pub fn new(weights: &Weights, device: DeviceId) -> Result<Self> {
+        let device = device.open()?;
         let fresh = WideResNet::new(&weights.spec.network, &mut random::stream(0, "overwritten"), &device);
         let tensor = |values: &Vec<f32>| Tensor::from_floats(values.as_slice(), &device);
         let tensors = weights.tensors.iter().map(|(name, values)| (name.clone(), tensor(values))).collect();

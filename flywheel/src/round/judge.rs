@@ -52,7 +52,7 @@ pub(super) fn judge(
     field: &FieldImages<'_>,
 ) -> Result<Judged> {
     let (test, labels, config) = (data.test_images(), &data.labels, &project.config().gate);
-    let device = project.config().train.device;
+    let device = project.config().train.first_device();
     let current_model = current.map(|current| current.model(project)).transpose()?;
     let current_logits = current_model.as_ref().map(|model| model.logits(&test.images)).transpose()?;
     let verdict = match (affordable, &current_logits) {

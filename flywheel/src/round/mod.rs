@@ -67,7 +67,7 @@ struct Current {
 impl Current {
     /// The network as devices compute it.
     fn model(&self, project: &Project) -> Result<DeviceModel> {
-        DeviceModel::of(&self.bundle, &self.weights, project.config().train.device)
+        DeviceModel::of(&self.bundle, &self.weights, project.config().train.first_device())
     }
 
     /// What it says of samples.
@@ -319,7 +319,7 @@ pub fn current_labeler(project: &Project, data: &ProjectData) -> Result<Option<L
 /// # Errors
 /// As [`current_labeler`].
 pub fn current_network(project: &Project, data: &ProjectData) -> Result<Option<Classifier>> {
-    let network = |current: Current| Classifier::new(&current.weights, project.config().train.device);
+    let network = |current: Current| Classifier::new(&current.weights, project.config().train.first_device());
     Ok(load_current(project, data)?.map(network).transpose()?)
 }
 

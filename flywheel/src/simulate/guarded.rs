@@ -101,7 +101,7 @@ impl Loop<'_, '_> {
         let project = &self.play.project;
         let weights = Weights::read(&project.run_folder(&round_name(round)).join(MODEL_FILE))?;
         let bundle = Bundle::open(&project.bundle_folder(round))?;
-        Ok((DeviceModel::of(&bundle, &weights, project.config().train.device)?, bundle))
+        Ok((DeviceModel::of(&bundle, &weights, project.config().train.first_device())?, bundle))
     }
 
     fn outcome(&self, record: &RoundRecord, before: Option<&RoundOutcome>) -> Result<RoundOutcome> {

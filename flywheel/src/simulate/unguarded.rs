@@ -34,8 +34,8 @@ pub(super) fn play(
 ) -> Result<Vec<RoundOutcome>> {
     let Play { world, project, scenario, options, seed } = play;
     let config = project.config();
-    let teacher = teacher.map(|weights| Classifier::new(weights, config.train.device)).transpose()?;
-    let mut model = Classifier::new(first, config.train.device)?;
+    let teacher = teacher.map(|weights| Classifier::new(weights, config.train.first_device())).transpose()?;
+    let mut model = Classifier::new(first, config.train.first_device())?;
     let (mut collected, mut truths) = (LabeledImages::default(), Vec::new());
     let mut rounds: Vec<RoundOutcome> = Vec::new();
     for round in 1..=options.rounds {
@@ -46,7 +46,7 @@ pub(super) fn play(
             let data = training(play, &collected);
             model = Classifier::new(
                 &train(&name, &train_config, &config.network, &data, &run, progress)?,
-                config.train.device,
+                config.train.first_device(),
             )?;
         }
         let accuracy =

@@ -75,11 +75,11 @@ pub fn measure(
     golden_images: &[Pixels],
 ) -> Result<Measured> {
     let config = project.config();
-    let candidate = Candidate::new(weights, &data.unlabeled, &config.export, config.train.device)?;
+    let candidate = Candidate::new(weights, &data.unlabeled, &config.export, config.train.first_device())?;
     let test = (data.test.images.as_slice(), data.test.labels.as_slice());
     let test_logits = candidate.logits(test.0)?;
     let rounding = Rounding::is_asked_for(&config.export).then(|| {
-        let before = Classifier::new(weights, config.train.device)?.logits(test.0);
+        let before = Classifier::new(weights, config.train.first_device())?.logits(test.0);
         Rounding::of(weights, &candidate, &config.export, test, [&before, &test_logits])
     });
     let unlabeled = candidate.logits(&data.unlabeled)?;

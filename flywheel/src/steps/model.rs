@@ -9,7 +9,7 @@ use models::{
     weights::{Arithmetic, Storage},
 };
 use rayon::prelude::*;
-use trainer::{Classifier, device::DeviceKind};
+use trainer::{Classifier, device::DeviceId};
 
 /// What computes its logits.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl DeviceModel {
     ///
     /// # Errors
     /// If the device that computes is not there.
-    pub fn stored(weights: &Weights, storage: Storage, device: DeviceKind) -> Result<Self> {
+    pub fn stored(weights: &Weights, storage: Storage, device: DeviceId) -> Result<Self> {
         let classifier = Classifier::new(&exporter::rounded(weights, storage), device)?;
         Ok(Self::Trainer(Box::new(classifier)))
     }
@@ -34,7 +34,7 @@ impl DeviceModel {
     ///
     /// # Errors
     /// If the device that computes is not there, or the engine refuses the bundle's model.
-    pub fn of(bundle: &Bundle, weights: &Weights, device: DeviceKind) -> Result<Self> {
+    pub fn of(bundle: &Bundle, weights: &Weights, device: DeviceId) -> Result<Self> {
         let manifest = bundle.manifest();
         if manifest.arithmetic == Arithmetic::F32 {
             return Self::stored(weights, manifest.weights, device);

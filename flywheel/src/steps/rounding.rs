@@ -14,7 +14,7 @@ use models::{
     weights::{Arithmetic, Storage},
 };
 use serde::Serialize;
-use trainer::{Classifier, device::DeviceKind};
+use trainer::{Classifier, device::DeviceId};
 
 use super::model::DeviceModel;
 use crate::project::ExportConfig;
@@ -53,7 +53,7 @@ impl Candidate {
     ///
     /// In 8 bits, images of the pool show the ranges, and the accuracy on others of them chooses between the methods. What the
     /// model in 32 bits says of these counts as true, so that the test set has no part in the choice.
-    pub(super) fn new(weights: &Weights, pool: &[Pixels], config: &ExportConfig, device: DeviceKind) -> Result<Self> {
+    pub(super) fn new(weights: &Weights, pool: &[Pixels], config: &ExportConfig, device: DeviceId) -> Result<Self> {
         if config.arithmetic == Arithmetic::F32 {
             let model = DeviceModel::stored(weights, config.weights, device)?;
             return Ok(Self { ranges: None, choice: Vec::new(), model });

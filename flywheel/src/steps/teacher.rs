@@ -19,7 +19,7 @@ pub fn teacher(project: &Project, data: &ProjectData, current_logits: &[Vec<f32>
     let Some(path) = config.choice.teacher.as_ref().map(|path| project.path(path)) else { return Ok(None) };
     let weights = Weights::read(&path)?;
     data.check_fits(project, &weights.spec, &path)?;
-    let model = DeviceModel::stored(&weights, Storage::F32, config.train.device)?;
+    let model = DeviceModel::stored(&weights, Storage::F32, config.train.first_device())?;
     let test = data.test_images();
     let logits = model.logits(&test.images)?;
     let verdict = gate::against(current_logits, &logits, &test.labels, &data.labels, &config.gate);

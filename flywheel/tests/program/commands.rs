@@ -8,7 +8,7 @@ use std::{
 use ::flywheel::steps::model::DeviceModel;
 use models::durable;
 use serde_json::Value;
-use trainer::device::DeviceKind;
+use trainer::device::DeviceId;
 
 use crate::{TestResult, fail, flywheel, images, succeed};
 
@@ -188,7 +188,7 @@ fn a_model_is_exported_in_fewer_bits_unless_that_costs_too_much() -> TestResult 
     let mut weights = models::Weights::read(&path)?;
     let bundle = models::Bundle::open(&folder.join("bundle-8"))?;
     let golden = bundle.golden()?;
-    let model = DeviceModel::of(&bundle, &weights, DeviceKind::Cpu)?;
+    let model = DeviceModel::of(&bundle, &weights, DeviceId::CPU)?;
     assert_eq!(model.logits(&golden.images)?, golden.logits);
 
     // Kernels of a million: nothing changes in 32 bits, since batch norm takes the million away again, and 16 bits hold none.
