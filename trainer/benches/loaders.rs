@@ -1,52 +1,69 @@
-//! How fast data sets are read: images a second of the binary CIFAR files, packed and extracted.
+//! How fast data sets are read, by this crate and by Python's usual tools, in turn: images a second of each format.
 //!
 //! ```sh
-//! cargo bench --workspace --bench loaders
+//! cargo bench --workspace --bench loaders -- --python /path/to/venv/bin/python3
 //! ```
+//!
+//! `benches/datasets.py` writes the files and is the peer; it needs numpy, scipy and Pillow.
 
-use std::{fs, path::Path, time::Instant};
+use std::{collections::BTreeMap, error::Error, path::Path, process::Command, time::Instant};
 
-use flate2::{Compression, write::GzEncoder};
-use trainer::data::sets::Set;
+use models::{Preprocessing, preprocess::Color};
+use trainer::data::{archive, folder, sets::Set};
 
-/// Images in each of the six files.
-const IMAGES: usize = 1000;
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Reads everything at a path; returns how many images that were.
+type Reader<'a> = &'a dyn Fn(&Path) -> Result<usize>;
+
 /// Readings, of which the median counts.
-const SAMPLES: usize = 7;
+const SAMPLES: usize = 5;
 
-fn main() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (plain, packed) = (folder.path().join("plain"), folder.path().join("packed"));
-    write(&plain, &packed);
-    for (name, folder) in [("extracted", &plain), ("packed", &packed)] {
-        let sample = |_| {
-            let start = Instant::now();
-            let count = Set::Cifar10.read(folder).expect("a data set").train.len() * 6 / 5;
-            count as f64 / start.elapsed().as_secs_f64()
-        };
-        let mut speeds: Vec<f64> = (0..SAMPLES).map(sample).collect();
-        speeds.sort_by(f64::total_cmp);
-        println!("CIFAR-10, binary, {name}: {:.0} images/s", speeds[SAMPLES / 2]);
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().collect();
+    let python = args.iter().position(|arg| arg == "--python").and_then(|i| args.get(i + 1));
+    let python = python.ok_or("expected `-- --python PATH` of a Python with numpy, scipy and Pillow")?;
+    let files = tempfile::tempdir()?;
+    call(python, "write", files.path())?;
+    let preprocessing = Preprocessing { color: Color::Rgb, height: 32, width: 32 };
+    let readers: [(&str, Reader<'_>); 6] = [
+        ("cifar10-binary", &|path| set(Set::Cifar10, path)),
+        ("cifar10-python", &|path| set(Set::Cifar10, path)),
+        ("svhn", &|path| set(Set::Svhn, path)),
+        ("stl10", &|path| set(Set::Stl10, path)),
+        ("folder", &|path| Ok(folder::unlabeled(path, &preprocessing)?.len())),
+        ("images.tar", &|path| Ok(archive::read(path, &preprocessing)?.len())),
+    ];
+    let peers: BTreeMap<String, f64> = serde_json::from_str(&call(python, "read", files.path())?)?;
+    println!("| files | images/s | Python | ratio |\n|---|---|---|---|");
+    for (name, read) in readers {
+        let (ours, peer) = (images_per_second(read, &files.path().join(name))?, peers[name]);
+        println!("| {name} | {ours:.0} | {peer:.0} | {:.1} |", ours / peer);
     }
+    Ok(())
 }
 
-/// The official files, with gradients in place of pictures.
-fn write(plain: &Path, packed: &Path) {
-    let record = |i: usize| std::iter::once((i % 10) as u8).chain((0..3072).map(move |j| ((i + j) % 251) as u8));
-    let batch: Vec<u8> = (0..IMAGES).flat_map(record).collect();
-    let names = "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n";
-    let mut files: Vec<(String, &[u8])> = (1..=5).map(|i| (format!("data_batch_{i}.bin"), batch.as_slice())).collect();
-    files.extend([("test_batch.bin".to_owned(), batch.as_slice()), ("batches.meta.txt".to_owned(), names.as_bytes())]);
-    for folder in [plain, packed] {
-        fs::create_dir_all(folder).expect("a folder");
+fn set(set: Set, path: &Path) -> Result<usize> {
+    let data = set.read(path)?;
+    Ok(data.train.len() + data.unlabeled.len() + data.test.len())
+}
+
+fn images_per_second(read: impl Fn(&Path) -> Result<usize>, path: &Path) -> Result<f64> {
+    let sample = |_| {
+        let start = Instant::now();
+        Ok(read(path)? as f64 / start.elapsed().as_secs_f64())
+    };
+    let mut speeds = (0..SAMPLES).map(sample).collect::<Result<Vec<f64>>>()?;
+    speeds.sort_by(f64::total_cmp);
+    Ok(speeds[SAMPLES / 2])
+}
+
+/// What `benches/datasets.py` prints.
+fn call(python: &str, command: &str, folder: &Path) -> Result<String> {
+    let script = Path::new("../benches/datasets.py");
+    let output = Command::new(python).arg(script).arg(command).arg(folder).output()?;
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout)?),
+        false => Err(format!("{python} {}: {}", script.display(), String::from_utf8_lossy(&output.stderr)).into()),
     }
-    let archive = fs::File::create(packed.join("cifar-10-binary.tar.gz")).expect("a file");
-    let mut archive = tar::Builder::new(GzEncoder::new(archive, Compression::default()));
-    for (name, bytes) in files {
-        fs::write(plain.join(&name), bytes).expect("written");
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        archive.append_data(&mut header, format!("cifar-10-batches-bin/{name}"), bytes).expect("packed");
-    }
-    archive.into_inner().and_then(|encoder| encoder.finish()).expect("packed");
 }

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo bench --workspace --bench step                # this trainer alone
-//! cargo bench --workspace --bench step -- --python venv/bin/python3  # beside PyTorch, in turn, with ratios
+//! cargo bench --workspace --bench step -- --python /path/to/venv/bin/python3  # beside PyTorch, in turn, with ratios
 //! ```
 //!
 //! A line is the median over the steps after the first two, of whole runs through [`trainer::fit()`]: drawing,

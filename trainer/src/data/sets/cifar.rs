@@ -6,11 +6,12 @@
 use std::path::Path;
 
 use models::{LabelSet, Pixels};
+use rayon::prelude::*;
 
 use super::{
     SetData,
     files::{Files, malformed, missing},
-    from_planes,
+    from_rows,
     pickle::{self, Value},
 };
 use crate::{Result, data::LabeledImages};
@@ -119,9 +120,9 @@ fn binary(kind: Kind, name: &str, bytes: &[u8]) -> Result<LabeledImages> {
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
         return Err(malformed(name, format!("records of {record} bytes"), format!("{} bytes", bytes.len())));
     }
-    let records = bytes.chunks_exact(record);
+    let records = bytes.par_chunks_exact(record);
     let (labels, images) =
-        records.map(|record| (usize::from(record[head - 1]), from_planes(&record[head..], SIDE))).unzip();
+        records.map(|record| (usize::from(record[head - 1]), from_rows(&record[head..], SIDE))).unzip();
     Ok(LabeledImages { images, labels })
 }
 
@@ -142,7 +143,7 @@ fn pickled(kind: Kind, name: &str, bytes: &[u8]) -> Result<LabeledImages> {
     };
     let labels =
         labels.collect::<Option<Vec<_>>>().ok_or_else(|| malformed(name, "labels that are numbers", "others"))?;
-    let images: Vec<Pixels> = data.chunks_exact(IMAGE).map(|planes| from_planes(planes, SIDE)).collect();
+    let images: Vec<Pixels> = data.par_chunks_exact(IMAGE).map(|values| from_rows(values, SIDE)).collect();
     if images.len() != labels.len() {
         return Err(malformed(name, format!("a label for each of {} images", images.len()), labels.len().to_string()));
     }

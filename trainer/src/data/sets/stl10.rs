@@ -7,15 +7,17 @@
 use std::path::Path;
 
 use models::{LabelSet, Pixels};
+use rayon::prelude::*;
 
 use super::{
     SetData,
     files::{Files, malformed, missing},
+    from_columns,
 };
 use crate::{Result, data::LabeledImages};
 
 const SIDE: usize = 96;
-const PIXELS: usize = SIDE * SIDE;
+const IMAGE: usize = 3 * SIDE * SIDE;
 const ARCHIVE: &str = "stl10_binary.tar.gz";
 const WANTED: [&str; 7] = [
     "train_X.bin",
@@ -55,17 +57,10 @@ fn labeled(files: &mut Files, of_images: &str, of_labels: &str, classes: usize) 
 }
 
 fn images(name: &str, bytes: &[u8]) -> Result<Vec<Pixels>> {
-    if bytes.is_empty() || !bytes.len().is_multiple_of(3 * PIXELS) {
-        return Err(malformed(name, format!("images of {} bytes", 3 * PIXELS), format!("{} bytes", bytes.len())));
+    if bytes.is_empty() || !bytes.len().is_multiple_of(IMAGE) {
+        return Err(malformed(name, format!("images of {IMAGE} bytes"), format!("{} bytes", bytes.len())));
     }
-    Ok(bytes.chunks_exact(3 * PIXELS).map(from_columns).collect())
-}
-
-/// Channels lie one after another, each column by column.
-fn from_columns(values: &[u8]) -> Pixels {
-    let pixels = (0..SIDE).flat_map(|row| (0..SIDE).map(move |column| column * SIDE + row));
-    let data = pixels.flat_map(|pixel| [0, 1, 2].map(|channel| values[channel * PIXELS + pixel])).collect();
-    Pixels { height: SIDE, width: SIDE, channels: 3, data }
+    Ok(bytes.par_chunks_exact(IMAGE).map(|values| from_columns(values, SIDE)).collect())
 }
 
 /// A choice of labeled images in each line, counted from 0.

@@ -6,16 +6,18 @@
 use std::path::Path;
 
 use matfile::{MatFile, NumericData};
-use models::{LabelSet, Pixels};
+use models::LabelSet;
+use rayon::prelude::*;
 
 use super::{
     SetData,
     files::{Files, malformed, missing},
+    from_columns,
 };
 use crate::{Result, data::LabeledImages};
 
 const SIDE: usize = 32;
-const PIXELS: usize = SIDE * SIDE;
+const IMAGE: usize = 3 * SIDE * SIDE;
 const TRAIN: &str = "train_32x32.mat";
 const TEST: &str = "test_32x32.mat";
 const EXTRA: &str = "extra_32x32.mat";
@@ -50,23 +52,17 @@ fn images(files: &mut Files, file: &str) -> Result<LabeledImages> {
     let labels = labels.ok_or_else(|| malformed(&name, expected(), "other labels"))?;
     let pixels = match (x.data(), x.size().as_slice()) {
         (NumericData::UInt8 { real, .. }, [SIDE, SIDE, 3, count])
-            if *count == labels.len() && real.len() == count * 3 * PIXELS =>
+            if *count == labels.len() && real.len() == count * IMAGE =>
         {
             real
         }
         (_, size) => return Err(malformed(&name, expected(), format!("X of {size:?} for {} labels", labels.len()))),
     };
-    Ok(LabeledImages { images: pixels.chunks_exact(3 * PIXELS).map(from_columns).collect(), labels })
+    // MATLAB counts rows first: `[channel, column, row]` in memory.
+    let images = pixels.par_chunks_exact(IMAGE).map(|values| from_columns(values, SIDE)).collect();
+    Ok(LabeledImages { images, labels })
 }
 
 fn class(label: f64) -> Option<usize> {
     (1..=10).find(|known| f64::from(*known) == label).map(|label| label as usize - 1)
-}
-
-/// MATLAB counts rows first: `[channel, column, row]` in memory.
-fn from_columns(values: &[u8]) -> Pixels {
-    let value = |row: usize, column: usize, channel: usize| values[channel * PIXELS + column * SIDE + row];
-    let pixels = (0..SIDE).flat_map(|row| (0..SIDE).map(move |column| (row, column)));
-    let data = pixels.flat_map(|(row, column)| [0, 1, 2].map(|channel| value(row, column, channel))).collect();
-    Pixels { height: SIDE, width: SIDE, channels: 3, data }
 }
