@@ -1,22 +1,28 @@
 """One call on a machine with an NVIDIA GPU: is the trainer right there, how fast is it, and how fast is PyTorch?
 
-Needs the program built with `--features cuda`, Python with PyTorch, and CIFAR-10 as the tars of images that
-docs/results.md names; nothing else. Ends in less than ten minutes.
+Needs the program built with `--features cuda`, Python with PyTorch, and CIFAR-10 as images in folders, train/CLASS/*.png and
+test/CLASS/*.png, packed into one or more DIR/*.tar.gz; nothing else. **Untried so far**: it has not met a GPU.
 
-    python3 run.py --flywheel ./flywheel --cifar DIR --out OUT [--minutes 3]
+    python3 run.py --flywheel ./flywheel --cifar DIR --out OUT
+
+Ends in less than ten minutes: what does not fit is left out, and said. Another call can do the rest:
+`--views 1 --precisions f32 --minutes 0`.
 
 1. Proves forward and gradients against the processor (`flywheel doctor --device cuda`).
-2. Times a ReMixMatch step of WRN-28-2 (K = 8 and 1, f32 and bf16) here and in PyTorch (f32 with TF32 and bf16 autocast,
-   channels_last, compiled), in turn, and prints the ratios, beside the time that memory traffic and arithmetic need at
-   least.
+2. Times a ReMixMatch step of WRN-28-2 (K = 8 and 1, bf16 and f32) here and in PyTorch (bf16 autocast and f32 with TF32,
+   channels_last, compiled), in turn, and prints the ratios. Beside them what the step's time can go to: what memory traffic
+   and arithmetic need at least, what launches take at most (the same step with 4 images in place of 64: as many launches,
+   next to no work), and the share in which the GPU waited for images.
 3. Trains CIFAR-10 with 250 labels for the given minutes and logs accuracy against step.
 
 Writes OUT/results.json and prints tables in Markdown.
 """
 
 import argparse
+import itertools
 import json
 import pathlib
+import shutil
 import signal
 import statistics
 import subprocess
@@ -24,6 +30,10 @@ import sys
 import tarfile
 import time
 
+BATCH = 64
+STARTED = time.monotonic()
+# Seconds, of the ten minutes of a call.
+LIMIT, RESERVE = 600, 30
 HERE = pathlib.Path(__file__).resolve().parent
 PROJECT = """
 [data]
@@ -39,12 +49,11 @@ width = 32
 [train]
 device = "cuda"
 precision = "{precision}"
+batch = {batch}
 steps = {steps}
 log_every = {log_every}
 evaluate_every = {evaluate_every}
 checkpoint_every = {evaluate_every}
-ema_decay = {ema_decay}
-norm_rate = {norm_rate}
 
 [train.remixmatch]
 strong_views = {views}
@@ -63,7 +72,13 @@ def unpack(source, folder):
     assert not missing, f"{source}: expected train-0.tar.gz, train-1.tar.gz and test.tar.gz, no {missing} in them"
 
 
+def seconds_left():
+    return STARTED + LIMIT - RESERVE - time.monotonic()
+
+
 def project(folder, name, **settings):
+    # A run of an earlier call would go on, and its log would be read.
+    shutil.rmtree(folder / f"runs-{name}", ignore_errors=True)
     path = folder / f"{name}.toml"
     path.write_text(PROJECT.format(name=name, **settings))
     return path
@@ -74,36 +89,54 @@ def records(folder, name):
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def ours(flywheel, folder, views, precision):
+def start(flywheel, folder, name, config):
+    with open(folder / f"{name}.log", "wb") as log:
+        return subprocess.Popen([flywheel, "train", "--config", config], stdout=log, stderr=log)
+
+
+def stop(run):
+    """As Ctrl-C does; what does not obey within some seconds is killed."""
+    run.send_signal(signal.SIGTERM)
+    try:
+        run.wait(15)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        run.wait()
+
+
+def ours(flywheel, folder, views, precision, batch, timeout):
     """Median over the log's lines but the first ones: kernels are tuned in those."""
-    name = f"step-k{views}-{precision}"
+    name = f"step-k{views}-{precision}-{batch}"
     steps = 120
-    config = project(folder, name, precision=precision, steps=steps, log_every=10, evaluate_every=steps + 1, views=views,
-                     ramp_steps=16384, ema_decay=0.999, norm_rate=0.001)
+    config = project(folder, name, precision=precision, batch=batch, steps=steps, log_every=10, evaluate_every=steps + 1,
+                     views=views, ramp_steps=16384)
+    run = start(flywheel, folder, name, config)
+    deadline = time.monotonic() + timeout
     # The end of the run measures the test set; what counts is in the log by then.
-    run = subprocess.Popen([flywheel, "train", "--config", config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
     while run.poll() is None and time.monotonic() < deadline:
         if sum(r["kind"] == "train" for r in records(folder, name)) >= steps // 10:
-            run.send_signal(signal.SIGTERM)
+            break
         time.sleep(0.5)
-    run.kill()
+    stop(run)
     lines = [r for r in records(folder, name) if r["kind"] == "train"][4:]
     if not lines:
-        return {"error": run.stderr.read().decode()[-2000:]}
+        return {"error": (folder / f"{name}.log").read_text(errors="replace")[-2000:] or f"nothing within {timeout:.0f} s"}
     speed = statistics.median(r["images_per_second"] for r in lines)
     return {
-        "milliseconds": 1e3 * 64 * (views + 5) / speed,
+        "milliseconds": 1e3 * batch * (views + 5) / speed,
         "images_per_second": speed,
         "waiting": statistics.median(r["waiting"] for r in lines),
     }
 
 
-def pytorch(views, precision):
-    command = [sys.executable, HERE.parent / "torch_step.py", "--method", "remixmatch", "--network", "28-2", "--batch", "64"]
-    command += ["--views", str(views), "--device", "cuda", "--channels-last", "--compile", "--warm-up", "8", "--steps", "30"]
+def pytorch(views, precision, timeout):
+    command = [sys.executable, HERE.parent / "torch_step.py", "--method", "remixmatch", "--network", "28-2"]
+    command += ["--batch", str(BATCH), "--views", str(views), "--device", "cuda", "--channels-last", "--compile", "--warm-up", "8", "--steps", "30"]
     command += ["--bf16"] if precision == "bf16" else []
-    run = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=150)
+    try:
+        run = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return {"error": f"PyTorch: nothing within {timeout:.0f} s"}
     return json.loads(run.stdout) if run.returncode == 0 else {"error": run.stderr[-2000:]}
 
 
@@ -132,7 +165,7 @@ def limits(views, precision):
 
     bandwidth = 2 * size / seconds(lambda: y.copy_(x))
     arithmetic = 2 * 8192**3 / seconds(lambda: a @ a)
-    learned, forward_only = 64 * (views + 4), 64 * 2
+    learned, forward_only = BATCH * (views + 4), BATCH * 2
     flop = 0.424e9 * (3 * learned + forward_only)
     channels = [(16, 32 * 32, 1), (32, 32 * 32, 8), (64, 16 * 16, 8), (128, 8 * 8, 8)]
     elements = sum(c * pixels * 2 * layers for c, pixels, layers in channels)
@@ -146,14 +179,14 @@ def limits(views, precision):
 
 
 def train(flywheel, folder, minutes):
-    config = project(folder, "long", precision="bf16", steps=1 << 20, log_every=50, evaluate_every=500, views=8,
-                     ramp_steps=4096, ema_decay=0.999, norm_rate=0.001)
-    run = subprocess.Popen([flywheel, "train", "--config", config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    config = project(folder, "long", precision="bf16", batch=BATCH, steps=1 << 20, log_every=50, evaluate_every=500, views=8,
+                     ramp_steps=4096)
+    run = start(flywheel, folder, "long", config)
     try:
-        run.wait(60 * minutes)
+        run.wait(max(1, min(60 * minutes, seconds_left())))
     except subprocess.TimeoutExpired:
-        run.send_signal(signal.SIGTERM)
-        run.wait(60)
+        pass
+    stop(run)
     lines = records(folder, "long")
     return {
         "accuracy": [(r["step"], r["test"]["accuracy"]) for r in lines if r["kind"] == "evaluation"],
@@ -166,7 +199,9 @@ def main():
     parser.add_argument("--flywheel", required=True)
     parser.add_argument("--cifar", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--minutes", type=float, default=2, help="of training; 0 for none")
+    parser.add_argument("--views", type=int, nargs="+", default=[8, 1])
+    parser.add_argument("--precisions", nargs="+", default=["bf16", "f32"], choices=["bf16", "f32"])
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     unpack(args.cifar, args.out)
@@ -181,24 +216,35 @@ def main():
     print(doctor.stdout, doctor.stderr, sep="\n", flush=True)
     keep("doctor", {"passed": doctor.returncode == 0, "text": doctor.stdout})
 
-    print("| K | precision | flywheel ms | PyTorch ms | ratio | waiting | memory at least | arithmetic at least |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
-    for views in (8, 1):
-        for precision in ("bf16", "f32"):
-            mine, peer, least = ours(flywheel, args.out, views, precision), pytorch(views, precision), limits(views, precision)
-            keep(f"step k{views} {precision}", {"flywheel": mine, "pytorch": peer, "limits": least})
-            if "error" in mine or "error" in peer:
-                print(f"K={views} {precision}:", mine.get("error", ""), peer.get("error", ""), file=sys.stderr, flush=True)
-                continue
-            ratio = peer["milliseconds"] / mine["milliseconds"]
-            print(
-                f"| {views} | {precision} | {mine['milliseconds']:.1f} | {peer['milliseconds']:.1f} | {ratio:.2f} "
-                f"| {100 * mine['waiting']:.0f} % | {least['memory_ms']:.1f} ms | {least['arithmetic_ms']:.1f} ms |",
-                flush=True,
-            )
-    keep("training", train(flywheel, args.out, args.minutes))
-    for step, accuracy in results["training"]["accuracy"]:
-        print(f"step {step}: test accuracy {100 * accuracy:.1f} %")
+    print("| K | precision | flywheel ms | PyTorch ms | ratio | memory at least | arithmetic at least | launches at most | waiting |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    for precision, views in itertools.product(args.precisions, args.views):
+        name = f"K={views} {precision}"
+        timeout = lambda most: min(most, seconds_left() - 60 * args.minutes)
+        if timeout(60) < 60:
+            print(f"{name}: left out, there is no time for it in this call", file=sys.stderr, flush=True)
+            continue
+        mine = ours(flywheel, args.out, views, precision, BATCH, timeout(90))
+        peer = pytorch(views, precision, max(1, timeout(150)))
+        launches = ours(flywheel, args.out, views, precision, 4, max(1, timeout(60)))
+        least = limits(views, precision)
+        keep(f"step {name}", {"flywheel": mine, "pytorch": peer, "flywheel, 4 images": launches, "limits": least})
+        for measured in (mine, peer, launches):
+            if "error" in measured:
+                print(f"{name}: {measured['error']}", file=sys.stderr, flush=True)
+        milliseconds = lambda measured: f"{measured['milliseconds']:.1f}" if "error" not in measured else "?"
+        both = "error" not in mine and "error" not in peer
+        ratio = f"{peer['milliseconds'] / mine['milliseconds']:.2f}" if both else "?"
+        waiting = f"{100 * mine['waiting']:.0f} %" if "error" not in mine else "?"
+        print(
+            f"| {views} | {precision} | {milliseconds(mine)} | {milliseconds(peer)} | {ratio} | {least['memory_ms']:.1f} "
+            f"| {least['arithmetic_ms']:.1f} | {milliseconds(launches)} | {waiting} |",
+            flush=True,
+        )
+    if args.minutes > 0:
+        keep("training", train(flywheel, args.out, args.minutes))
+        for step, accuracy in results["training"]["accuracy"]:
+            print(f"step {step}: test accuracy {100 * accuracy:.1f} %")
 
 
 if __name__ == "__main__":
