@@ -30,6 +30,8 @@ pub struct Download {
     pub md5: String,
     /// Pause after a first failed attempt; it doubles with each further one.
     pub pause: Duration,
+    /// How long the server may be silent until an attempt counts as failed.
+    pub silence: Duration,
 }
 
 /// How a download ended.
@@ -93,7 +95,8 @@ impl Download {
         let here = length(part);
         let config = ureq::Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(30)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .timeout_recv_response(Some(self.silence))
+            .timeout_per_read(Some(self.silence))
             .http_status_as_error(false);
         let mut request = ureq::Agent::new_with_config(config.build()).get(&self.url);
         if here > 0 {
@@ -188,6 +191,8 @@ mod tests {
         Ranges,
         /// Breaks off after so many bytes of the answer.
         BreakAfter(usize),
+        /// Says nothing more after so many bytes, and keeps the connection.
+        SilentAfter(usize),
         Unavailable,
         Missing,
         WholeFileAlways,
@@ -200,8 +205,12 @@ mod tests {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
         thread::spawn(move || {
+            let mut kept = Vec::new();
             for answer in answers {
                 let (stream, _) = listener.accept().expect("a connection");
+                if let Answer::SilentAfter(_) = answer {
+                    kept.push(stream.try_clone().expect("a stream"));
+                }
                 log.lock().expect("the log").push(respond(stream, answer));
             }
         });
@@ -227,7 +236,10 @@ mod tests {
             _ => ("200 OK", 0),
         };
         let rest = &CONTENT[start..];
-        let sent = if let Answer::BreakAfter(count) = answer { &rest[..count] } else { rest };
+        let sent = match answer {
+            Answer::BreakAfter(count) | Answer::SilentAfter(count) => &rest[..count],
+            _ => rest,
+        };
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: bytes {start}-{}/{}\r\nConnection: close\r\n\r\n",
             rest.len(),
@@ -241,20 +253,26 @@ mod tests {
     fn download(url: String, folder: &Path) -> Download {
         // Python: hashlib.md5(bytes([7]) * 300_000)
         let md5 = "a95aa03512179a387a47aab51d3e5d20".to_owned();
-        Download { url, path: folder.join("file.bin"), md5, pause: Duration::ZERO }
+        let path = folder.join("file.bin");
+        Download { url, path, md5, pause: Duration::ZERO, silence: Duration::from_millis(500) }
     }
 
     #[test]
-    fn a_broken_connection_is_taken_up_where_it_broke() -> Result<()> {
+    fn a_broken_or_silent_connection_is_taken_up_where_it_ended() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let answers =
-            vec![Answer::BreakAfter(100_000), Answer::Unavailable, Answer::BreakAfter(50_000), Answer::Ranges];
+        let answers = vec![
+            Answer::BreakAfter(100_000),
+            Answer::Unavailable,
+            Answer::SilentAfter(50_000),
+            Answer::BreakAfter(50_000),
+            Answer::Ranges,
+        ];
         let (url, asked) = serve(answers);
         let download = download(url, folder.path());
         assert_eq!(download.run(&Progress::default())?, Fetched::Now { resumed_from: 0 });
         assert_eq!(fs::read(&download.path)?, CONTENT);
         let asked = asked.lock().expect("the log").clone();
-        assert_eq!(asked, ["", "100000-", "100000-", "150000-"]);
+        assert_eq!(asked, ["", "100000-", "100000-", "150000-", "200000-"]);
         assert!(!download.part().exists());
         assert_eq!(download.run(&Progress::default())?, Fetched::Already);
         Ok(())

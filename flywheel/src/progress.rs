@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use trainer::{fit::Event, metrics::Record};
+use trainer::{
+    fit::Event,
+    metrics::{Record, TrainRecord},
+};
 
 /// How often a run without a bar tells how it goes, at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -46,7 +49,13 @@ impl Progress {
         let style = ProgressStyle::with_template("{prefix:>14} {bar:30} {pos}/{len} steps, {eta} left  {wide_msg}");
         let bar = ProgressBar::new(steps).with_prefix(name.to_owned());
         let bar = self.bars.add(style.map_or(bar.clone(), |style| bar.with_style(style)));
-        TrainingBar { bar, speed: String::new(), accuracy: String::new(), next_line: Instant::now() + LINE_EVERY }
+        TrainingBar {
+            bar,
+            speed: String::new(),
+            accuracy: String::new(),
+            losses: String::new(),
+            next_line: Instant::now() + LINE_EVERY,
+        }
     }
 }
 
@@ -94,6 +103,7 @@ pub struct TrainingBar {
     bar: ProgressBar,
     speed: String,
     accuracy: String,
+    losses: String,
     /// When a line may be printed again.
     next_line: Instant,
 }
@@ -109,6 +119,7 @@ impl TrainingBar {
             Event::Step(step) => self.bar.set_position(*step),
             Event::Logged(Record::Train(record)) => {
                 self.speed = format!("loss {:.3}, {:.0} images/s", record.total, record.images_per_second);
+                self.losses = losses(record);
             }
             Event::Logged(Record::Evaluation(record)) => {
                 let test = record.test.map(|test| format!(", test {:.1} %", 100.0 * test.accuracy));
@@ -116,15 +127,22 @@ impl TrainingBar {
             }
         }
         if let Event::Logged(_) = event {
-            self.bar.set_message(format!("{}{}", self.speed, self.accuracy));
-        }
-        let evaluated = matches!(event, Event::Logged(Record::Evaluation(_)));
-        if evaluated && self.bar.is_hidden() && Instant::now() >= self.next_line {
-            self.next_line = Instant::now() + LINE_EVERY;
-            let (name, step, steps) = (self.bar.prefix(), self.bar.position(), self.bar.length().unwrap_or(0));
-            eprintln!("{name}: step {step} of {steps}, {}{}", self.speed, self.accuracy);
+            let message = format!("{}{}{}", self.speed, self.accuracy, self.losses);
+            if self.bar.is_hidden() && Instant::now() >= self.next_line {
+                self.next_line = Instant::now() + LINE_EVERY;
+                let (name, step, steps) = (self.bar.prefix(), self.bar.position(), self.bar.length().unwrap_or(0));
+                eprintln!("{name}: step {step} of {steps}, {message}");
+            }
+            self.bar.set_message(message);
         }
     }
+}
+
+/// The losses that the total consists of, where there are several. They come last: a narrow terminal cuts them off.
+fn losses(record: &TrainRecord) -> String {
+    let named = [("unlabeled", record.unlabeled), ("pre-mixup", record.pre_mixup), ("rotation", record.rotation)];
+    let others: String = named.into_iter().filter_map(|(name, loss)| Some(format!(", {name} {:.3}", loss?))).collect();
+    if others.is_empty() { others } else { format!("; labeled {:.3}{others}", record.labeled) }
 }
 
 impl Drop for TrainingBar {

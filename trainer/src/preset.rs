@@ -3,7 +3,7 @@
 //! | source | what it gives |
 //! |---|---|
 //! | ReMixMatch, section 4 and the original code's run scripts | strong views, loss weights, ramps, weak augmentation |
-//! | MixMatch, section 4 and the original code's README | weights of the unlabeled loss, mixup's alpha |
+//! | MixMatch, section 4 and the original code's README | weights of the unlabeled loss, mixup's alpha, weight decay for CIFAR-100 |
 //! | FixMatch, section 4 | optimiser, weight decay, the network for CIFAR-100 |
 //!
 //! What no paper says of a combination, such as MixMatch with 40 labels, has the method's general settings.
@@ -69,7 +69,7 @@ impl Preset {
             labels,
             network: match set {
                 // MixMatch and its successors: four scales for 96x96 images.
-                "stl10" => NetworkConfig { scales: 4, ..NetworkConfig::wide_resnet(37, 2) },
+                "stl10" => NetworkConfig::wide_resnet(37, 2),
                 // FixMatch, section 4.1.
                 "cifar100" => NetworkConfig::wide_resnet(28, 8),
                 _ => NetworkConfig::default(),
@@ -78,9 +78,10 @@ impl Preset {
                 weak: weak(set),
                 mixmatch: mixmatch(set),
                 remixmatch: remixmatch(set, labels),
-                // FixMatch, section 4.1: twice the weight decay for CIFAR-100.
+                // For CIFAR-100 twice that of other sets: FixMatch, section 4.1, and the README of MixMatch's original code.
                 weight_decay: match (set, algorithm) {
                     ("cifar100", Algorithm::FixMatch) => 0.001,
+                    ("cifar100", Algorithm::MixMatch) => 0.04,
                     _ => train.weight_decay,
                 },
                 ..train
@@ -110,7 +111,8 @@ fn mixmatch(set: &str) -> MixMatchConfig {
     MixMatchConfig { unlabeled_weight, mixup_alpha, ..MixMatchConfig::default() }
 }
 
-/// The original code's `runs/ssl`; with 40 labels ReMixMatch, section 4.3.
+/// The original code's `runs/ssl`; with 40 labels ReMixMatch, section 4.3. It has no command for SVHN with the extra images:
+/// those of SVHN.
 fn remixmatch(set: &str, labels: usize) -> ReMixMatchConfig {
     let default = ReMixMatchConfig::default();
     let one_view = |rotation| ReMixMatchConfig {
@@ -144,6 +146,24 @@ mod tests {
         Ok(())
     }
 
+    /// Section 1.2 of the specification; FixMatch, section 4.1.
+    #[test]
+    fn mixmatch_and_fixmatch_have_the_settings_of_each_set() -> Result<()> {
+        for (name, unlabeled_weight, mixup_alpha, weight_decay, fixmatch_decay) in [
+            ("cifar10-250", 75.0, 0.75, 0.02, 0.0005),
+            ("svhn-250", 250.0, 0.75, 0.02, 0.0005),
+            ("svhn-extra-250", 250.0, 0.25, 0.02, 0.0005),
+            ("stl10-1000", 50.0, 0.75, 0.02, 0.0005),
+            ("cifar100-10000", 150.0, 0.75, 0.04, 0.001),
+        ] {
+            let train = Preset::named(name, Algorithm::MixMatch)?.train;
+            let found = (name, train.mixmatch.unlabeled_weight, train.mixmatch.mixup_alpha, train.weight_decay);
+            assert_eq!(found, (name, unlabeled_weight, mixup_alpha, weight_decay));
+            assert_eq!(Preset::named(name, Algorithm::FixMatch)?.train.weight_decay, fixmatch_decay);
+        }
+        Ok(())
+    }
+
     /// The table of section 1.1 of the specification.
     #[test]
     fn remixmatch_has_the_settings_of_its_original_code() -> Result<()> {
@@ -159,6 +179,8 @@ mod tests {
             let found = (name, r.strong_views, r.weights.rotation, r.ramp_steps, train.weak.shift, train.weak.flip);
             assert_eq!(found, (name, views, rotation, ramp, shift, flip));
             assert_eq!((network.depth, network.width, train.steps, train.learning_rate), (depth, 2, 1 << 20, 0.002));
+            assert_eq!((network.scales, r.weights.unlabeled, r.weights.pre_mixup), (3 + depth % 2, 1.5, 0.5));
+            assert_eq!(r.anchor, if depth == 37 { View::Plain } else { View::Weak });
         }
         Ok(())
     }

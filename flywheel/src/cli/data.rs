@@ -87,6 +87,7 @@ fn fetch(args: FetchArgs) -> Result<()> {
             path: args.folder.join(file.name),
             md5: file.md5.to_owned(),
             pause: Duration::from_secs(1),
+            silence: Duration::from_secs(60),
         };
         let path = download.path.display();
         match download.run(&progress)? {

@@ -55,18 +55,20 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         model: folder.join(MODEL_FILE),
         labeled_images: data.labeled.len(),
         unlabeled_images: data.unlabeled.len(),
-        test: Classifier::new(&weights, config.train.device)?.evaluate(&data.test),
+        test: Classifier::new(&weights, config.train.first_device())?.evaluate(&data.test),
         accuracy: metrics::summary(&metrics::read(&folder.join(METRICS_FILE))?),
     };
     if args.project.json {
         return print_json(&output);
     }
     let mut text = format!("{}: test accuracy {}", output.model.display(), percent(output.test.accuracy));
-    if let Some(Summary { evaluations, median_of_last_20, best, .. }) = output.accuracy {
+    if let Some(Summary { evaluations, median_of_last_20, best, last }) = output.accuracy {
         let over = evaluations.min(metrics::LAST);
         text += &format!(
-            "\nmedian of the last {over} evaluations {}, as papers report; best {}, which was chosen on the test set",
+            "\nof the evaluations on the way: median of the last {over} {}, as papers report; last {}; best {}, which was chosen \
+             on the test set",
             percent(median_of_last_20),
+            percent(last),
             percent(best)
         );
     }

@@ -14,7 +14,7 @@ use trainer::data::{
     split,
 };
 
-use super::Project;
+use super::{DataConfig, Project};
 
 /// All images of a project.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl ProjectData {
             (None, Some(labeled)) => Self::of_folders(project, &project.path(labeled))?,
             (None, None) => bail!("data: expected either `labeled` or `set`"),
         };
-        all.check().with_context(|| "the images do not make a training set")?;
+        all.check(&project.config().data).with_context(|| "the images do not make a training set")?;
         Ok(all)
     }
 
@@ -78,7 +78,7 @@ impl ProjectData {
         );
         let read = set.read(&folder)?;
         let (found, count) = (read.train.len(), data.labels.unwrap_or(read.train.len()));
-        ensure!((1..=found).contains(&count), "data.labels = {count}: expected 1 to {found}, as many as there are");
+        check_labels(count, read.labels.len(), found)?;
         let chosen = read.choose(count, data.split_seed);
         let images = |part: &str, images: Vec<Pixels>| -> Vec<ImageFile> {
             let name = |i| PathBuf::from(format!("{}/{part}/{i}", set.name()));
@@ -128,18 +128,27 @@ impl ProjectData {
         Ok(Self { labels, labeled, unlabeled, test })
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, data: &DataConfig) -> Result<()> {
         for (class, name) in self.labels.names().iter().enumerate() {
             let has = |set: &[(ImageFile, usize)]| set.iter().any(|(_, label)| *label == class);
+            if let (Some(count), false) = (data.labels, has(&self.labeled)) {
+                let classes = self.labels.len();
+                bail!(
+                    "data.labels = {count}: no image of class {name:?} is among them; expected enough for all {classes} classes"
+                );
+            }
             ensure!(
-                has(&self.labeled) && has(&self.test),
+                data.set.is_some() || data.test.is_some() || has(&self.labeled) && has(&self.test),
                 "class {name:?} has one image: expected at least two, one to learn from and one to test on, or a \
                  data.test folder"
             );
+            ensure!(has(&self.labeled), "class {name:?} has no labeled image: expected at least one");
+            ensure!(has(&self.test), "class {name:?} has no image in the test set: expected at least one");
         }
-        let test = self.test_pictures();
+        // Of the papers' sets nobody can mend it, and every published figure has it.
+        let test = if data.set.is_some() { BTreeSet::new() } else { self.test_pictures() };
         if let Some((file, _)) = self.labeled.iter().find(|(file, _)| test.contains(&file.pixels.digest())) {
-            anyhow::bail!("{} is in the test set too: expected images that are in one of them", file.path.display());
+            bail!("{} is in the test set too: expected images that are in one of them", file.path.display());
         }
         Ok(())
     }
@@ -258,6 +267,14 @@ fn with_classes(images: Vec<ArchivedImage>, labels: &LabelSet) -> Result<Labeled
     images.into_iter().map(with_class).collect()
 }
 
+fn check_labels(count: usize, classes: usize, found: usize) -> Result<()> {
+    ensure!(
+        (classes..=found).contains(&count),
+        "data.labels = {count}: expected {classes} to {found}, at least one of each class and no more than there are"
+    );
+    Ok(())
+}
+
 /// Keeps `count` labels and takes the other images for unlabeled.
 fn keep_labels(
     labeled: Labeled,
@@ -267,7 +284,7 @@ fn keep_labels(
     seed: u32,
 ) -> Result<(Labeled, Vec<ImageFile>)> {
     let found = labeled.len();
-    ensure!((1..=found).contains(&count), "data.labels = {count}: expected 1 to {found}, as many as there are");
+    check_labels(count, classes, found)?;
     let classes_of: Vec<usize> = labeled.iter().map(|(_, class)| *class).collect();
     let mut rank = vec![None; found];
     split::labeled(&classes_of, classes, count, seed)
@@ -320,7 +337,30 @@ mod tests {
         assert_eq!(labeled.iter().filter(|(_, class)| *class == 0).count(), 6);
         assert_eq!((labeled.len(), unlabeled.len()), (8, 32));
         assert!(keep_labels(all.clone(), Vec::new(), 2, 8, 2)?.0 != labeled, "the seed changes nothing");
-        assert!(keep_labels(all, Vec::new(), 2, 41, 1).is_err_and(|e| e.to_string().contains("1 to 40")));
+        for count in [1, 41] {
+            let refused = keep_labels(all.clone(), Vec::new(), 2, count, 1);
+            assert!(refused.is_err_and(|e| e.to_string().contains("expected 2 to 40")), "{count} labels");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_class_without_images_is_said_with_what_to_change() -> Result<()> {
+        let labels = LabelSet::new(["a", "b"].map(str::to_owned))?;
+        let config = |text: &str| -> Result<DataConfig> { Ok(toml::from_str(text)?) };
+        let check = |labeled: &Labeled, test: &Labeled, data: DataConfig| {
+            let (labels, labeled, test) = (labels.clone(), labeled.clone(), test.clone());
+            let all = ProjectData { labels, labeled, unlabeled: Vec::new(), test };
+            all.check(&data).err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        let one = images(2, 0);
+        let both = [images(2, 0), images(2, 1)].concat();
+        let few = check(&one, &both, config("set = 'cifar10'\nlabels = 7")?);
+        assert!(few.contains("data.labels = 7") && few.contains("\"b\""), "{few}");
+        let untested = check(&both, &one, config("labeled = 'l'\ntest = 't'")?);
+        assert!(untested.contains("no image in the test set"), "{untested}");
+        let single = check(&both, &one, config("labeled = 'l'")?);
+        assert!(single.contains("expected at least two"), "{single}");
         Ok(())
     }
 

@@ -8,6 +8,9 @@ use trainer::{
     preset::Preset,
 };
 
+/// The first of the five splits that the papers report.
+const PAPERS_SPLIT: i64 = 1;
+
 /// The whole configuration as a table; `algorithm` goes before the one in the file.
 ///
 /// # Errors
@@ -28,9 +31,9 @@ pub(super) fn resolve(text: &str, algorithm: Option<Algorithm>) -> Result<Table>
         Some(name) => {
             let name: String = name.clone().try_into().context("in `preset`")?;
             let Preset { set, labels, network, train } = Preset::named(&name, algorithm)?;
-            let data =
-                Table::from_iter([("set".to_owned(), set.into()), ("labels".to_owned(), Value::try_from(labels)?)]);
-            base.insert("data".into(), data.into());
+            let data = [("set", set.into()), ("labels", Value::try_from(labels)?), ("split_seed", PAPERS_SPLIT.into())];
+            let data = data.map(|(key, value)| (key.to_owned(), value));
+            base.insert("data".into(), Table::from_iter(data).into());
             base.insert("network".into(), Value::try_from(network)?);
             base.insert("train".into(), Value::try_from(train)?);
         }
@@ -74,7 +77,7 @@ mod tests {
         assert_eq!(at(&table, "train.weak.shift"), Some(&2.into()));
         assert_eq!(at(&table, "train.weak.flip"), Some(&false.into()));
         assert_eq!(at(&table, "train.learning_rate"), Some(&0.03.into()));
-        assert_eq!(at(&table, "data.set"), Some(&"svhn".into()));
+        assert_eq!((at(&table, "data.set"), at(&table, "data.split_seed")), (Some(&"svhn".into()), Some(&1.into())));
         assert_eq!(at(&table, "preprocessing.height"), Some(&32.into()));
         assert_eq!(at(&table, "network.depth"), Some(&28.into()));
         let table = resolve("network = 'device-small'", None)?;
@@ -82,6 +85,8 @@ mod tests {
             (at(&table, "network.depth"), at(&table, "network.stem_stride")),
             (Some(&10.into()), Some(&2.into()))
         );
+        let table = resolve("network = 'wrn-37-2'", None)?;
+        assert_eq!((at(&table, "network.depth"), at(&table, "network.scales")), (Some(&37.into()), Some(&4.into())));
         assert!(resolve("network = 'wrn-28'", None).is_err_and(|e| e.to_string().contains("wrn-28-2")));
         let table = resolve(text, Some(Algorithm::ReMixMatch))?;
         assert_eq!(at(&table, "train.learning_rate"), Some(&0.002.into()));

@@ -3,6 +3,7 @@
 mod commands;
 mod demo;
 mod hub;
+mod methods;
 mod reviews;
 mod simulate;
 

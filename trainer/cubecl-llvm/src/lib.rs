@@ -1,4 +1,4 @@
-//! A stand-in for [`cubecl-llvm`](https://crates.io/crates/cubecl-llvm) that needs no LLVM.
+//! A stand-in for the crate `cubecl-llvm` that needs no LLVM.
 //!
 //! # Why it exists
 //!
