@@ -2,12 +2,11 @@
 `cargo bench --bench loaders`, which calls it.
 
     pip install numpy scipy pillow
-    python3 benches/datasets.py write FOLDER     # waves and a little noise
-    python3 benches/datasets.py read FOLDER      # prints images a second of each format as JSON, in rows, columns, channels
+    python3 benches/datasets.py write FOLDER          # waves and a little noise
+    python3 benches/datasets.py read FOLDER/FORMAT    # into rows, columns, channels; prints images a second
 """
 
 import io
-import json
 import pathlib
 import pickle
 import statistics
@@ -145,7 +144,7 @@ def main():
     if command == "write":
         write(folder)
     else:
-        print(json.dumps({name: images_per_second(read, folder / name) for name, read in READERS.items()}))
+        print(images_per_second(READERS[folder.name], folder))
 
 
 if __name__ == "__main__":

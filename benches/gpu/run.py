@@ -5,8 +5,8 @@ test/CLASS/*.png, packed into one or more DIR/*.tar.gz; nothing else. **Untried 
 
     python3 run.py --flywheel ./flywheel --cifar DIR --out OUT
 
-Ends in less than ten minutes: what does not fit is left out, and said. Another call can do the rest:
-`--views 1 --precisions f32 --minutes 0`.
+Ends within the given minutes, less than ten if not told otherwise: what does not fit is left out, and said. Later runs can do
+the rest into the same OUT: `--views 1 --precisions f32 --minutes 0`.
 
 1. Proves forward and gradients against the processor (`flywheel doctor --device cuda`).
 2. Times a ReMixMatch step of WRN-28-2 (K = 8 and 1, bf16 and f32) here and in PyTorch (bf16 autocast and f32 with TF32,
@@ -21,6 +21,7 @@ Writes OUT/results.json and prints tables in Markdown.
 import argparse
 import itertools
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -31,9 +32,6 @@ import tarfile
 import time
 
 BATCH = 64
-STARTED = time.monotonic()
-# Seconds, of the ten minutes of a call.
-LIMIT, RESERVE = 600, 30
 HERE = pathlib.Path(__file__).resolve().parent
 PROJECT = """
 [data]
@@ -69,11 +67,29 @@ def unpack(source, folder):
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
     missing = [part for part in ("train", "test") if not (folder / part).is_dir()]
-    assert not missing, f"{source}: expected train-0.tar.gz, train-1.tar.gz and test.tar.gz, no {missing} in them"
+    assert not missing, f"{source}: expected archives with the folders train and test, there is no {missing} in them"
 
 
-def seconds_left():
-    return STARTED + LIMIT - RESERVE - time.monotonic()
+class Budget:
+    """The seconds that are left of some minutes."""
+
+    def __init__(self, minutes):
+        self.end = time.monotonic() + 60 * minutes
+
+    def left(self, most=float("inf")):
+        return min(most, self.end - time.monotonic())
+
+
+def run(command, timeout):
+    """Exit status and output. What has not ended in time is killed, with everything that it has started."""
+    command = [str(part) for part in command]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        output = process.communicate(timeout=max(timeout, 1))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output = process.communicate()
+    return process.returncode, *output
 
 
 def project(folder, name, **settings):
@@ -94,14 +110,14 @@ def start(flywheel, folder, name, config):
         return subprocess.Popen([flywheel, "train", "--config", config], stdout=log, stderr=log)
 
 
-def stop(run):
+def stop(training):
     """As Ctrl-C does; what does not obey within some seconds is killed."""
-    run.send_signal(signal.SIGTERM)
+    training.send_signal(signal.SIGTERM)
     try:
-        run.wait(15)
+        training.wait(15)
     except subprocess.TimeoutExpired:
-        run.kill()
-        run.wait()
+        training.kill()
+        training.wait()
 
 
 def ours(flywheel, folder, views, precision, batch, timeout):
@@ -110,17 +126,18 @@ def ours(flywheel, folder, views, precision, batch, timeout):
     steps = 120
     config = project(folder, name, precision=precision, batch=batch, steps=steps, log_every=10, evaluate_every=steps + 1,
                      views=views, ramp_steps=16384)
-    run = start(flywheel, folder, name, config)
+    training = start(flywheel, folder, name, config)
     deadline = time.monotonic() + timeout
     # The end of the run measures the test set; what counts is in the log by then.
-    while run.poll() is None and time.monotonic() < deadline:
+    while training.poll() is None and time.monotonic() < deadline:
         if sum(r["kind"] == "train" for r in records(folder, name)) >= steps // 10:
             break
         time.sleep(0.5)
-    stop(run)
+    stop(training)
     lines = [r for r in records(folder, name) if r["kind"] == "train"][4:]
     if not lines:
-        return {"error": (folder / f"{name}.log").read_text(errors="replace")[-2000:] or f"nothing within {timeout:.0f} s"}
+        said = (folder / f"{name}.log").read_text(errors="replace")[-2000:]
+        return {"error": f"too few lines in the log after {timeout:.0f} s; exit status {training.returncode}: {said}"}
     speed = statistics.median(r["images_per_second"] for r in lines)
     return {
         "milliseconds": 1e3 * batch * (views + 5) / speed,
@@ -133,11 +150,8 @@ def pytorch(views, precision, timeout):
     command = [sys.executable, HERE.parent / "torch_step.py", "--method", "remixmatch", "--network", "28-2"]
     command += ["--batch", str(BATCH), "--views", str(views), "--device", "cuda", "--channels-last", "--compile", "--warm-up", "8", "--steps", "30"]
     command += ["--bf16"] if precision == "bf16" else []
-    try:
-        run = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return {"error": f"PyTorch: nothing within {timeout:.0f} s"}
-    return json.loads(run.stdout) if run.returncode == 0 else {"error": run.stderr[-2000:]}
+    status, out, err = run(command, timeout)
+    return json.loads(out) if status == 0 else {"error": f"PyTorch, within {timeout:.0f} s: exit status {status}: {err[-2000:]}"}
 
 
 def limits(views, precision):
@@ -178,20 +192,25 @@ def limits(views, precision):
     }
 
 
-def train(flywheel, folder, minutes):
+def train(flywheel, folder, seconds):
     config = project(folder, "long", precision="bf16", batch=BATCH, steps=1 << 20, log_every=50, evaluate_every=500, views=8,
                      ramp_steps=4096)
-    run = start(flywheel, folder, "long", config)
+    began = time.monotonic()
+    training = start(flywheel, folder, "long", config)
     try:
-        run.wait(max(1, min(60 * minutes, seconds_left())))
+        training.wait(seconds)
     except subprocess.TimeoutExpired:
         pass
-    stop(run)
+    took = time.monotonic() - began
+    stop(training)
     lines = records(folder, "long")
-    return {
+    result = {
+        "seconds": took,
         "accuracy": [(r["step"], r["test"]["accuracy"]) for r in lines if r["kind"] == "evaluation"],
         "images_per_second": [(r["step"], r["images_per_second"]) for r in lines if r["kind"] == "train"][::10],
     }
+    said = (folder / "long.log").read_text(errors="replace")[-2000:]
+    return result if result["accuracy"] else result | {"error": f"no evaluation within {took:.0f} s: {said}"}
 
 
 def main():
@@ -200,38 +219,42 @@ def main():
     parser.add_argument("--cifar", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--minutes", type=float, default=2, help="of training; 0 for none")
+    parser.add_argument("--within", type=float, default=9.5, help="minutes for everything")
     parser.add_argument("--views", type=int, nargs="+", default=[8, 1])
     parser.add_argument("--precisions", nargs="+", default=["bf16", "f32"], choices=["bf16", "f32"])
     args = parser.parse_args()
+    everything, steps = Budget(args.within), Budget(args.within - args.minutes)
     args.out.mkdir(parents=True, exist_ok=True)
     unpack(args.cifar, args.out)
     flywheel = str(pathlib.Path(args.flywheel).resolve())
-    results = {}
+    path = args.out / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
 
     def keep(key, value):
         results[key] = value
-        (args.out / "results.json").write_text(json.dumps(results, indent=1))
+        path.write_text(json.dumps(results, indent=1))
 
-    doctor = subprocess.run([flywheel, "doctor", "--device", "cuda"], capture_output=True, text=True)
-    print(doctor.stdout, doctor.stderr, sep="\n", flush=True)
-    keep("doctor", {"passed": doctor.returncode == 0, "text": doctor.stdout})
+    status, out, err = run([flywheel, "doctor", "--device", "cuda"], steps.left(60))
+    print(out, err, sep="\n", flush=True)
+    keep("doctor", {"passed": status == 0, "text": out})
 
-    print("| K | precision | flywheel ms | PyTorch ms | ratio | memory at least | arithmetic at least | launches at most | waiting |")
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("| K | precision | flywheel, ms | PyTorch, ms | ratio | memory at least, ms | arithmetic at least, ms | launches at most, ms "
+          "| waiting |\n|---|---|---|---|---|---|---|---|---|", flush=True)
+    no_time = {"error": "left out: no time was left"}
     for precision, views in itertools.product(args.precisions, args.views):
         name = f"K={views} {precision}"
-        timeout = lambda most: min(most, seconds_left() - 60 * args.minutes)
-        if timeout(60) < 60:
-            print(f"{name}: left out, there is no time for it in this call", file=sys.stderr, flush=True)
-            continue
-        mine = ours(flywheel, args.out, views, precision, BATCH, timeout(90))
-        peer = pytorch(views, precision, max(1, timeout(150)))
-        launches = ours(flywheel, args.out, views, precision, 4, max(1, timeout(60)))
+        mine, peer, launches = no_time, no_time, no_time
         least = limits(views, precision)
+        if steps.left() > 60:
+            mine = ours(flywheel, args.out, views, precision, BATCH, steps.left(90) - 15)
+        if steps.left() > 60:
+            peer = pytorch(views, precision, steps.left(150))
+        if steps.left() > 30:
+            launches = ours(flywheel, args.out, views, precision, 4, steps.left(60) - 15)
         keep(f"step {name}", {"flywheel": mine, "pytorch": peer, "flywheel, 4 images": launches, "limits": least})
-        for measured in (mine, peer, launches):
+        for what, measured in [("flywheel", mine), ("PyTorch", peer), ("flywheel, 4 images", launches)]:
             if "error" in measured:
-                print(f"{name}: {measured['error']}", file=sys.stderr, flush=True)
+                print(f"{name}, {what}: {measured['error']}", file=sys.stderr, flush=True)
         milliseconds = lambda measured: f"{measured['milliseconds']:.1f}" if "error" not in measured else "?"
         both = "error" not in mine and "error" not in peer
         ratio = f"{peer['milliseconds'] / mine['milliseconds']:.2f}" if both else "?"
@@ -241,9 +264,11 @@ def main():
             f"| {least['arithmetic_ms']:.1f} | {milliseconds(launches)} | {waiting} |",
             flush=True,
         )
-    if args.minutes > 0:
-        keep("training", train(flywheel, args.out, args.minutes))
-        for step, accuracy in results["training"]["accuracy"]:
+    if args.minutes > 0 and everything.left() > 30:
+        training = train(flywheel, args.out, everything.left(60 * args.minutes) - 15)
+        keep("training", training)
+        print(f"trained for {training['seconds']:.0f} s", training.get("error", ""))
+        for step, accuracy in training["accuracy"]:
             print(f"step {step}: test accuracy {100 * accuracy:.1f} %")
 
 

@@ -122,7 +122,8 @@ impl TrainingBar {
                 self.losses = losses(record);
             }
             Event::Logged(Record::Evaluation(record)) => {
-                let test = record.test.map(|test| format!(", test {:.1} %", 100.0 * test.accuracy));
+                let test =
+                    record.test.map(|test| format!(", test {:.1} % after {}", 100.0 * test.accuracy, record.step));
                 self.accuracy = test.unwrap_or_default();
             }
         }

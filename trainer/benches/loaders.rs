@@ -6,7 +6,7 @@
 //!
 //! `benches/datasets.py` writes the files and is the peer; it needs numpy, scipy and Pillow.
 
-use std::{collections::BTreeMap, error::Error, path::Path, process::Command, time::Instant};
+use std::{error::Error, path::Path, process::Command, time::Instant};
 
 use models::{Preprocessing, preprocess::Color};
 use trainer::data::{archive, folder, sets::Set};
@@ -34,10 +34,10 @@ fn main() -> Result<()> {
         ("folder", &|path| Ok(folder::unlabeled(path, &preprocessing)?.len())),
         ("images.tar", &|path| Ok(archive::read(path, &preprocessing)?.len())),
     ];
-    let peers: BTreeMap<String, f64> = serde_json::from_str(&call(python, "read", files.path())?)?;
     println!("| files | images/s | Python | ratio |\n|---|---|---|---|");
     for (name, read) in readers {
-        let (ours, peer) = (images_per_second(read, &files.path().join(name))?, peers[name]);
+        let path = files.path().join(name);
+        let (ours, peer) = (images_per_second(read, &path)?, call(python, "read", &path)?.trim().parse::<f64>()?);
         println!("| {name} | {ours:.0} | {peer:.0} | {:.1} |", ours / peer);
     }
     Ok(())
@@ -59,9 +59,9 @@ fn images_per_second(read: impl Fn(&Path) -> Result<usize>, path: &Path) -> Resu
 }
 
 /// What `benches/datasets.py` prints.
-fn call(python: &str, command: &str, folder: &Path) -> Result<String> {
+fn call(python: &str, command: &str, path: &Path) -> Result<String> {
     let script = Path::new("../benches/datasets.py");
-    let output = Command::new(python).arg(script).arg(command).arg(folder).output()?;
+    let output = Command::new(python).arg(script).arg(command).arg(path).output()?;
     match output.status.success() {
         true => Ok(String::from_utf8(output.stdout)?),
         false => Err(format!("{python} {}: {}", script.display(), String::from_utf8_lossy(&output.stderr)).into()),

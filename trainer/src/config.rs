@@ -23,8 +23,8 @@ pub use crate::{
 
 /// Size of the network; its input comes from the preprocessing, its classes from the labels.
 ///
-/// `network = "wrn-28-2"`, of any depth and width, says the same as the table (an odd depth, as that of "wrn-37-2", is one of
-/// four scales), and so do the names of two networks meant for devices: "device" and "device-small".
+/// A name says the same as the table: `network = "wrn-28-2"` has depth 28, width 2 and three scales, "wrn-37-2", as its depth is
+/// odd, four. Two networks are meant for devices: "device" and "device-small".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkConfig {
@@ -62,14 +62,20 @@ impl NetworkConfig {
     pub fn named(name: &str) -> Result<Self> {
         let wide_resnet = || {
             let (depth, width) = name.strip_prefix("wrn-")?.split_once('-')?;
-            Some(Self::wide_resnet(depth.parse().ok()?, width.parse().ok()?))
+            let network = Self::wide_resnet(depth.parse().ok()?, width.parse().ok()?);
+            // Each scale has a shortcut and blocks of two convolutions; the stem is one more.
+            let per_scale = network.depth.checked_sub(1)? / network.scales;
+            let fits = network.depth == network.scales * per_scale + 1 && per_scale > 2 && per_scale % 2 == 1;
+            fits.then_some(network)
         };
         match name {
             "device" => Ok(Self::DEVICE),
             "device-small" => Ok(Self::DEVICE_SMALL),
             _ => wide_resnet().ok_or_else(|| Error::Config {
                 key: "network",
-                expected: "\"wrn-28-2\" or of another depth and width, \"device\", \"device-small\", or a table".into(),
+                expected: "\"wrn-28-2\" or of another width and depth (10, 16, 22, 28, ... with three scales, 13, 21, 29, 37, ... with \
+                           four), \"device\", \"device-small\", or a table"
+                    .into(),
                 found: format!("{name:?}"),
             }),
         }
@@ -285,7 +291,7 @@ impl TrainConfig {
         self.devices.iter().map(|&index| DeviceId { kind: self.device, index }.open()).collect()
     }
 
-    /// The device that evaluates, and that whoever uses the trained network may use: the first, if there are several.
+    /// The first of the devices: the one that evaluates, and on which the trained network is used afterwards.
     pub fn first_device(&self) -> DeviceId {
         DeviceId { kind: self.device, index: self.devices.first().copied().unwrap_or_default() }
     }

@@ -3,7 +3,7 @@
 //! | source | what it gives |
 //! |---|---|
 //! | ReMixMatch, section 4 and the original code's run scripts | strong views, loss weights, ramps, weak augmentation |
-//! | MixMatch, section 4 and the original code's README | weights of the unlabeled loss, mixup's alpha, weight decay for CIFAR-100 |
+//! | MixMatch, section 4 and the original code's run scripts | weights of the unlabeled loss, mixup's alpha, weight decay of the large network |
 //! | FixMatch, section 4 | optimiser, weight decay, the network for CIFAR-100 |
 //!
 //! What no paper says of a combination, such as MixMatch with 40 labels, has the method's general settings.
@@ -78,7 +78,8 @@ impl Preset {
                 weak: weak(set),
                 mixmatch: mixmatch(set),
                 remixmatch: remixmatch(set, labels),
-                // For CIFAR-100 twice that of other sets: FixMatch, section 4.1, and the README of MixMatch's original code.
+                // FixMatch, section 4.1: twice that of other sets. MixMatch's original code, `runs/table1.sh`: with its large
+                // network, which CIFAR-100 has here.
                 weight_decay: match (set, algorithm) {
                     ("cifar100", Algorithm::FixMatch) => 0.001,
                     ("cifar100", Algorithm::MixMatch) => 0.04,
@@ -99,7 +100,7 @@ fn weak(set: &str) -> WeakAugment {
     }
 }
 
-/// MixMatch, section 4.2; for CIFAR-100 the original code's README.
+/// MixMatch, section 4.2; for CIFAR-100 the original code's run scripts.
 fn mixmatch(set: &str) -> MixMatchConfig {
     let (unlabeled_weight, mixup_alpha) = match set {
         "cifar100" => (150.0, 0.75),

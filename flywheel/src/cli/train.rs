@@ -65,10 +65,9 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
     if let Some(Summary { evaluations, median_of_last_20, best, last }) = output.accuracy {
         let over = evaluations.min(metrics::LAST);
         text += &format!(
-            "\nof the evaluations on the way: median of the last {over} {}, as papers report; last {}; best {}, which was chosen \
-             on the test set",
-            percent(median_of_last_20),
+            "\nevaluations: last {}; median of the last {over} {}, as papers report; best {}, which was chosen on the test set",
             percent(last),
+            percent(median_of_last_20),
             percent(best)
         );
     }

@@ -62,7 +62,7 @@ pub(crate) struct Readings {
 }
 
 impl StepLosses {
-    /// Waits for the device and reads everything at once: in no other place does a step wait.
+    /// Waits for the device and reads everything at once: a step waits nowhere else, but for other replicas.
     ///
     /// # Shapes
     /// `probe_probs`: `[batch, class]`.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::{
-    config::{FixMatchConfig, ReMixMatchConfig, UnlabeledLoss},
+    config::{FixMatchConfig, MixMatchConfig, ReMixMatchConfig, UnlabeledLoss},
     data::loader::Drawn,
     net::{self, NamedTensors, numbers},
     random,
@@ -19,7 +19,8 @@ use crate::{
 const BATCH: usize = 8;
 const CLASSES: usize = 3;
 const INPUT: [usize; 3] = [3, 8, 8];
-const FIRST_STEP: u64 = 5_000;
+const FIRST_STEP: u64 = 5;
+const RAMP_STEPS: u64 = 16;
 
 /// What a step gives. Of a tensor: its norm, and its product with noise.
 #[derive(Debug, Deserialize)]
@@ -35,9 +36,16 @@ struct Expected {
 }
 
 #[test]
-fn two_steps_of_each_method_are_those_of_the_reference() {
+fn three_steps_of_each_method_are_those_of_the_reference() {
     let config = |algorithm| TrainConfig { batch: BATCH, ..TrainConfig::of(algorithm) };
-    let remixmatch = ReMixMatchConfig { strong_views: 2, alignment_window: 2, label_decay: 0.5, ..Default::default() };
+    let mixmatch = MixMatchConfig { ramp_steps: RAMP_STEPS, ..Default::default() };
+    let remixmatch = ReMixMatchConfig {
+        strong_views: 2,
+        alignment_window: 2,
+        label_decay: 0.5,
+        ramp_steps: RAMP_STEPS,
+        ..Default::default()
+    };
     let ablated = ReMixMatchConfig {
         distribution_alignment: false,
         unlabeled_loss: UnlabeledLoss::SquaredError,
@@ -47,7 +55,7 @@ fn two_steps_of_each_method_are_those_of_the_reference() {
     let fixmatch = FixMatchConfig { unlabeled_ratio: 2, threshold: 0.5, ..Default::default() };
     for (name, config) in [
         ("supervised", config(Algorithm::Supervised)),
-        ("mixmatch", config(Algorithm::MixMatch)),
+        ("mixmatch", TrainConfig { mixmatch, ..config(Algorithm::MixMatch) }),
         ("remixmatch", TrainConfig { remixmatch, ..config(Algorithm::ReMixMatch) }),
         ("remixmatch_ablated", TrainConfig { remixmatch: ablated, ..config(Algorithm::ReMixMatch) }),
         ("fixmatch", TrainConfig { fixmatch, ..config(Algorithm::FixMatch) }),

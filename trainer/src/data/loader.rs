@@ -250,13 +250,19 @@ mod tests {
         let [labeled, anchors, strong_1, strong_2] = [0, 4, 8, 12].map(|first| &jobs[first..first + 4]);
         let seeds: BTreeSet<_> = jobs.iter().map(|job| job.weak).collect();
         assert!(seeds.len() == jobs.len() && !seeds.contains(&None), "two views have one weak draw, or one has none");
+        let strong = [labeled, strong_1, strong_2].concat();
+        assert!(strong.iter().all(|job| !job.policy.is_empty()), "a strong view that is none");
+        for (label, job) in labels.iter().zip(labeled) {
+            let mut known = data.labeled.images.iter().zip(&data.labeled.labels);
+            assert!(known.any(|(image, of)| image == job.image && of == label), "an image with the label of another");
+        }
         for (row, anchor) in anchors.iter().enumerate() {
             assert!(
                 anchor.policy.is_empty() && [strong_1, strong_2].iter().all(|view| view[row].image == anchor.image)
             );
             assert!(strong_1[row].policy != strong_2[row].policy, "two strong views have one policy");
         }
-        assert_eq!((labels.len(), probes.len()), (4, 4));
+        assert_eq!(probes.len(), 4);
         for (probe, trained) in probes.iter().zip(labeled) {
             assert!((probe.image, probe.weak) == (trained.image, trained.weak) && probe.policy != trained.policy);
         }

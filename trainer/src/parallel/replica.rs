@@ -118,7 +118,7 @@ mod tests {
     };
 
     /// The average takes in what Adam made of the weights; kernels decay behind its back. It has the network's own running
-    /// statistics, and it judges the probes.
+    /// statistics, and it judges the probes. The method remembers what the step has shown.
     #[test]
     fn a_step_ends_in_the_order_of_the_specification() {
         let config = TrainConfig {
@@ -138,6 +138,9 @@ mod tests {
         let mut replica = Replica::new(&config, &spec, &Groups::new(), device);
         let before = net::tensors(&replica.network);
         let mut method = Method::new(&config, 10, None);
+        let mut by_hand = method.clone();
+        let losses = by_hand.losses(&replica.network, &batch, 0);
+        by_hand.remember(losses.read(None).expect("numbers").mean_probs, batch.labels());
         let step = Step { config: &config, spec: &spec, recipe: &recipe, done: 0 };
         let learned = replica.step(&step, &mut method, drawn, Exchange::Alone).expect("a step");
 
@@ -151,6 +154,9 @@ mod tests {
             };
             assert_same(&numbers(average), &numbers(expected));
         }
+        let state = |method: &Method| serde_json::to_value(method).expect("JSON");
+        assert!(state(&by_hand) != state(&Method::new(&config, 10, None)), "nothing is remembered");
+        assert_eq!(state(&method), state(&by_hand));
         let probes = batch.probes().expect("probes");
         let probs = softmax(replica.ema.logits(probes.images.clone(), &mut Mode::Evaluate), 1);
         assert_eq!(learned.probed, probes.judge(&numbers(probs)));

@@ -70,13 +70,13 @@ mod tests {
         assert_same(&values(labels), &case.expected::<Vec<Vec<f64>>>("/labels").concat());
     }
 
-    /// The reference steps were computed with these. If only this test fails, `rand` draws otherwise than it did: put its
-    /// draws into `fixtures/steps.json` and run `fixtures/make_steps.py`.
+    /// The reference steps were computed with these. If this test fails as well as they do, `rand` draws otherwise than it did:
+    /// put its draws into `fixtures/steps.json` and run `fixtures/make_steps.py`.
     #[test]
     fn draws_are_those_of_the_reference_steps() {
         for (method, rows) in [("mixmatch", 24), ("remixmatch", 32)] {
             let mut random = random::stream(1, "mixup");
-            for step in 0..2 {
+            for step in 0..3 {
                 let at = |part: &str| format!("/mixtures/{method}/{step}/{part}");
                 let mixture = Mixture::draw(rows, 0.75, &mut random);
                 assert_eq!(mixture.partner, vectors::steps::<Vec<i64>>(&at("partner")));

@@ -111,19 +111,19 @@ impl SetData {
 
 /// An image whose channels lie one after another, each row by row.
 fn from_rows(values: &[u8], side: usize) -> Pixels {
-    interleaved(values, side, |row, column| row * side + column)
+    pixels(values, side, |row, column| row * side + column)
 }
 
 /// The same, each column by column.
 fn from_columns(values: &[u8], side: usize) -> Pixels {
-    interleaved(values, side, |row, column| column * side + row)
+    pixels(values, side, |row, column| column * side + row)
 }
 
-fn interleaved(values: &[u8], side: usize, place: impl Fn(usize, usize) -> usize) -> Pixels {
+fn pixels(values: &[u8], side: usize, place: impl Fn(usize, usize) -> usize) -> Pixels {
     let size = side * side;
     let mut data = vec![0; 3 * size];
-    for (row, pixels) in data.chunks_exact_mut(3 * side).enumerate() {
-        for (column, pixel) in pixels.chunks_exact_mut(3).enumerate() {
+    for (row, line) in data.chunks_exact_mut(3 * side).enumerate() {
+        for (column, pixel) in line.chunks_exact_mut(3).enumerate() {
             for (channel, value) in pixel.iter_mut().enumerate() {
                 *value = values[channel * size + place(row, column)];
             }
