@@ -107,7 +107,7 @@ fn onnx_accepts_our_models_and_onnx_runtime_computes_the_trainers_logits() -> Te
             let golden = match arithmetic {
                 Arithmetic::F32 => {
                     let rounded = exporter::rounded(&weights, storage);
-                    Classifier::new(&rounded, DeviceId::CPU)?.golden(&images, 6)
+                    Classifier::new(&rounded, DeviceId::CPU)?.golden(&images, 6)?
                 }
                 Arithmetic::Int8 => {
                     let options = OnnxOptions { batch: Batch::Fixed(1), ..options.clone() };

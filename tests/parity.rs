@@ -87,7 +87,7 @@ fn engines_compute_the_trainers_logits_for_every_shape_of_network() -> TestResul
                 &OnnxOptions { input: layout, weights: storage, ..OnnxOptions::default() },
             )?;
             let golden = exporter::rounded(&weights, storage);
-            let golden = Classifier::new(&golden, DeviceId::CPU)?.golden(&noise(&preprocessing, 4), 4);
+            let golden = Classifier::new(&golden, DeviceId::CPU)?.golden(&noise(&preprocessing, 4), 4)?;
             let input = InputSpec { layout, shape: weights.spec.network.input };
             // Not the trivial agreement of constants.
             assert!(golden.logits[0] != golden.logits[1]);
@@ -133,7 +133,7 @@ fn engines_agree_on_8_bits_and_stay_close_to_32() -> TestResult {
         let images = noise(&preprocessing, 8);
         let input = InputSpec { layout: InputLayout::Rgb8, shape: weights.spec.network.input };
         let observations = observations(&weights, input.layout, &images)?;
-        let trained = Classifier::new(&weights, DeviceId::CPU)?.logits(&images);
+        let trained = Classifier::new(&weights, DeviceId::CPU)?.logits(&images)?;
         for method in RangeMethod::ALL {
             let ranges = Some(observations.ranges(method));
             let options = OnnxOptions { input: input.layout, ranges, ..OnnxOptions::default() };

@@ -40,7 +40,7 @@ pub(crate) fn preprocessing() -> Preprocessing {
 /// A real bundle: another network for every sequence number.
 pub(crate) fn bundle(folder: &Path, sequence: u64, key: &PrivateKey) -> Result<Bundle, Box<dyn std::error::Error>> {
     let weights = trained(NetworkConfig::wide_resnet(10, 1), preprocessing(), sequence)?;
-    let golden = Classifier::new(&weights, DeviceId::CPU)?.golden(&noise(&preprocessing(), 4), 4);
+    let golden = Classifier::new(&weights, DeviceId::CPU)?.golden(&noise(&preprocessing(), 4), 4)?;
     let report_card = ReportCard {
         test_images: 0,
         accuracy: 0.0,

@@ -197,7 +197,7 @@ impl Pixels {
     /// Digest of size and values: the same for the same picture, however its file was encoded.
     pub fn digest(&self) -> Digest {
         let size = [self.height, self.width, self.channels].map(|n| (n as u64).to_le_bytes()).concat();
-        Digest::of(&[size.as_slice(), &self.data].concat())
+        Digest::of_parts([&size, &self.data])
     }
 
     /// The image as a PNG file.

@@ -165,7 +165,7 @@ impl Weights {
     /// The digest of the tensors, names and numbers: the same for the same network, wherever it is written to.
     pub fn digest(&self) -> Digest {
         let tensor = |(name, values): (&String, &Vec<f32>)| [name.as_bytes(), &[0], &f32_bytes(values)].concat();
-        Digest::of(&self.tensors.iter().flat_map(tensor).collect::<Vec<u8>>())
+        Digest::of_parts(self.tensors.iter().map(tensor))
     }
 
     /// Reads the file and checks it against the spec it carries.

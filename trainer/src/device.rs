@@ -57,13 +57,17 @@ pub(crate) fn is_cpu(device: &Device) -> bool {
 /// What cubecl and its drivers say when memory is full.
 const OUT_OF_MEMORY: [&str; 3] = ["out of device memory", "out-of-memory", "OUT_OF_MEMORY"];
 
-/// An error that a device reported during a step.
+/// An error that a device reported while it trained.
 pub(crate) fn failure(error: &ExecutionError, config: &TrainConfig) -> Error {
     let (device, reason) = (config.device.name(), error.to_string());
     if OUT_OF_MEMORY.iter().any(|said| reason.contains(said)) {
-        let unit = config.batch_unit();
-        let smaller = (config.batch / 2 / unit).max(1) * unit;
-        return Error::OutOfMemory { device, images: config.images_per_step(), batch: config.batch, smaller };
+        let (batch, unit) = (config.batch, config.batch_unit());
+        let smaller = (batch / 2 / unit).max(1) * unit;
+        let remedy = match smaller < batch {
+            true => format!("train.batch = {smaller} instead of {batch}"),
+            false => format!("fewer views or a smaller network: train.batch = {batch} is the least"),
+        };
+        return Error::OutOfMemory { device, images: config.images_per_step(), remedy };
     }
     Error::Device { device, reason }
 }
@@ -124,12 +128,14 @@ mod tests {
 
     #[test]
     fn full_memory_names_a_batch_size_to_try() {
-        let said = |reason: &str| {
+        let said = |reason: &str, batch| {
             let error = ExecutionError::WithContext { reason: reason.into() };
-            failure(&error, &TrainConfig { device: DeviceKind::Cuda, ..TrainConfig::default() }).to_string()
+            failure(&error, &TrainConfig { device: DeviceKind::Cuda, batch, ..TrainConfig::default() }).to_string()
         };
-        let full = said("out of device memory allocating 1073741824 bytes");
+        let full = said("out of device memory allocating 1073741824 bytes", 64);
         assert!(full.contains("832 images") && full.contains("try train.batch = 32 instead of 64"), "{full}");
-        assert_eq!(said("unplugged").lines().next(), Some("cuda failed: An error happened during execution"));
+        let least = said("out of device memory allocating 1073741824 bytes", 4);
+        assert!(least.contains("try fewer views or a smaller network"), "{least}");
+        assert_eq!(said("unplugged", 64).lines().next(), Some("cuda failed: An error happened during execution"));
     }
 }

@@ -58,18 +58,14 @@ pub enum Error {
     },
 
     /// The device ran out of memory.
-    #[error(
-        "a step of {images} images does not fit into the memory of {device}: try train.batch = {smaller} instead of {batch}"
-    )]
+    #[error("training with {images} images a step does not fit into the memory of {device}: try {remedy}")]
     OutOfMemory {
         /// The device, as in `train.device`.
         device: &'static str,
         /// Images of a step, every view counted.
         images: usize,
-        /// The batch size it happened with.
-        batch: usize,
-        /// The batch size to try.
-        smaller: usize,
+        /// What to try: a smaller batch size, if there is one.
+        remedy: String,
     },
 
     /// The device failed.

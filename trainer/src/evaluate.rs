@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, ExecutionError, Tensor};
 use models::{ModelSpec, Pixels, TrainingFacts, Weights, bundle::Golden, calibration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Result, algorithm,
+    Error, Result, algorithm,
     data::LabeledImages,
-    device::DeviceId,
+    device::{DeviceId, DeviceKind},
     net::{self, Mode, WideResNet, floats},
     random,
 };
@@ -22,6 +22,7 @@ const BATCH: usize = 256;
 pub struct Classifier {
     network: WideResNet,
     device: Device,
+    kind: DeviceKind,
 }
 
 impl Classifier {
@@ -30,32 +31,49 @@ impl Classifier {
     /// # Errors
     /// [`crate::Error::Config`] if this build or this machine lacks the device.
     pub fn new(weights: &Weights, device: DeviceId) -> Result<Self> {
-        let device = device.open()?;
+        let (kind, device) = (device.kind, device.open()?);
         let fresh = WideResNet::new(&weights.spec.network, &mut random::stream(0, "overwritten"), &device);
         let tensor = |values: &Vec<f32>| Tensor::from_floats(values.as_slice(), &device);
         let tensors = weights.tensors.iter().map(|(name, values)| (name.clone(), tensor(values))).collect();
-        Ok(Self { network: net::load(fresh, tensors), device })
+        Ok(Self { network: net::load(fresh, tensors), device, kind })
     }
 
     /// The logits of each image.
-    pub fn logits(&self, images: &[Pixels]) -> Vec<Vec<f32>> {
-        logits(&self.network, images, &self.device)
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device fails.
+    pub fn logits(&self, images: &[Pixels]) -> Result<Vec<Vec<f32>>> {
+        logits(&self.network, images, &self.device).map_err(|error| self.failure(&error))
     }
 
     /// The pooled features of each image, which its logits are computed from: [`models::network::NetworkSpec::features`] numbers.
-    pub fn embeddings(&self, images: &[Pixels]) -> Vec<Vec<f32>> {
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    pub fn embeddings(&self, images: &[Pixels]) -> Result<Vec<Vec<f32>>> {
         rows(images, |images| self.network.features(algorithm::images(images, &self.device), &mut Mode::Evaluate))
+            .map_err(|error| self.failure(&error))
     }
 
     /// Accuracy and loss on labeled images.
-    pub fn evaluate(&self, set: &LabeledImages) -> Evaluation {
-        Evaluation::of(&self.logits(&set.images), &set.labels)
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    pub fn evaluate(&self, set: &LabeledImages) -> Result<Evaluation> {
+        Ok(Evaluation::of(&self.logits(&set.images)?, &set.labels))
     }
 
     /// Golden vectors for at most `count` images, spread evenly.
-    pub fn golden(&self, images: &[Pixels], count: usize) -> Golden {
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    pub fn golden(&self, images: &[Pixels], count: usize) -> Result<Golden> {
         let images = Golden::choose(images, count);
-        Golden { logits: self.logits(&images), images }
+        Ok(Golden { logits: self.logits(&images)?, images })
+    }
+
+    fn failure(&self, error: &ExecutionError) -> Error {
+        Error::Device { device: self.kind.name(), reason: error.to_string() }
     }
 }
 
@@ -79,18 +97,24 @@ impl Evaluation {
     }
 }
 
-pub(crate) fn logits(network: &WideResNet, images: &[Pixels], device: &Device) -> Vec<Vec<f32>> {
+pub(crate) fn logits(
+    network: &WideResNet,
+    images: &[Pixels],
+    device: &Device,
+) -> Result<Vec<Vec<f32>>, ExecutionError> {
     rows(images, |images| network.logits(algorithm::images(images, device), &mut Mode::Evaluate))
 }
 
 /// What is computed of each image, some at a time.
-fn rows(images: &[Pixels], compute: impl Fn(&[Pixels]) -> Tensor<2>) -> Vec<Vec<f32>> {
-    let chunk = |images: &[Pixels]| {
+fn rows(images: &[Pixels], compute: impl Fn(&[Pixels]) -> Tensor<2>) -> Result<Vec<Vec<f32>>, ExecutionError> {
+    let mut rows = Vec::with_capacity(images.len());
+    for images in images.chunks(BATCH) {
         let computed = compute(images);
         let width = computed.dims()[1];
-        floats(computed).chunks(width).map(<[f32]>::to_vec).collect::<Vec<_>>()
-    };
-    images.chunks(BATCH).flat_map(chunk).collect()
+        let numbers: Vec<f32> = computed.try_into_data()?.iter().collect();
+        rows.extend(numbers.chunks(width).map(<[f32]>::to_vec));
+    }
+    Ok(rows)
 }
 
 /// A network's tensors as weights; those the spec does not name stay out.

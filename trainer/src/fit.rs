@@ -20,6 +20,7 @@ use crate::{
         LabeledImages, TrainingData,
         loader::{Loader, Sampler},
     },
+    device,
     evaluate::{self, Evaluation},
     metrics::{EvaluationRecord, Log, Record, TrainRecord},
     net,
@@ -60,7 +61,8 @@ pub enum Outcome {
 ///
 /// # Errors
 /// [`Error::Config`], [`Error::Data`] before the first step; [`Error::OtherRun`] if the folder belongs to another run,
-/// [`Error::Checkpoint`] if its checkpoint is damaged; [`Error::Diverged`]; [`models::Error::Io`] if the disk fails.
+/// [`Error::Checkpoint`] if its checkpoint is damaged; [`Error::Diverged`]; [`Error::OutOfMemory`] and [`Error::Device`] if
+/// the device fails, [`models::Error::Io`] if the disk does.
 pub fn fit(
     config: &TrainConfig,
     network: &NetworkConfig,
@@ -70,6 +72,7 @@ pub fn fit(
     observer: &mut dyn FnMut(Event),
 ) -> Result<Outcome> {
     let config = config.clone().validate()?;
+    config.open_devices()?;
     data.validate()?;
     let spec = model_spec(&config, network, data)?;
     durable::create_folders(folder)?;
@@ -166,7 +169,7 @@ impl<'a> Run<'a> {
                 observer(Event::Logged(record));
             }
             if step.is_multiple_of(config.evaluate_every) || step == config.steps {
-                let record = Record::Evaluation(self.evaluate());
+                let record = Record::Evaluation(self.evaluate()?);
                 log.write(&record)?;
                 observer(Event::Logged(record));
             }
@@ -207,14 +210,18 @@ impl<'a> Run<'a> {
         Ok(*step)
     }
 
-    fn evaluate(&self) -> EvaluationRecord {
+    fn evaluate(&self) -> Result<EvaluationRecord> {
         let Replica { ema, device, .. } = self.replicas.first();
-        let evaluate = |set: &LabeledImages| Evaluation::of(&evaluate::logits(ema, &set.images, device), &set.labels);
-        EvaluationRecord {
+        let evaluate = |set: &LabeledImages| {
+            let logits = evaluate::logits(ema, &set.images, device);
+            let logits = logits.map_err(|error| device::failure(&error, &self.state.identity.train))?;
+            Ok::<_, Error>(Evaluation::of(&logits, &set.labels))
+        };
+        Ok(EvaluationRecord {
             step: self.state.step,
-            test: (!self.data.test.is_empty()).then(|| evaluate(&self.data.test)),
-            labeled: evaluate(&self.data.labeled),
-        }
+            test: (!self.data.test.is_empty()).then(|| evaluate(&self.data.test)).transpose()?,
+            labeled: evaluate(&self.data.labeled)?,
+        })
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
@@ -302,10 +309,6 @@ mod tests {
         }
     }
 
-    fn data() -> TrainingData {
-        digits::split(1).training()
-    }
-
     /// Everything a run leaves but how long it took.
     fn left(folder: &Path) -> (Weights, Vec<Record>) {
         let mut records = metrics::read(&folder.join(METRICS_FILE)).expect("a log");
@@ -319,7 +322,7 @@ mod tests {
 
     fn run(config: &TrainConfig, folder: &Path, stop_after: u64) -> Result<Outcome> {
         let stop = AtomicBool::new(false);
-        fit(config, &NETWORK, &data(), folder, &stop, &mut |event| {
+        fit(config, &NETWORK, &digits::split(1).training(), folder, &stop, &mut |event| {
             if matches!(event, Event::Step(step) if step == stop_after) {
                 stop.store(true, Ordering::Relaxed);
             }
@@ -374,7 +377,7 @@ mod tests {
     fn what_cannot_be_trained_is_said_before_the_first_step() {
         let folder = tempfile::tempdir().expect("a folder");
         let fit = |change: &dyn Fn(&mut TrainConfig, &mut TrainingData)| {
-            let (mut config, mut data) = (config(Algorithm::ReMixMatch), data());
+            let (mut config, mut data) = (config(Algorithm::ReMixMatch), digits::split(1).training());
             change(&mut config, &mut data);
             let result = fit(&config, &NETWORK, &data, folder.path(), &AtomicBool::new(true), &mut |_| {});
             result.err().map(|e| e.to_string()).unwrap_or_default()

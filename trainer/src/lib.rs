@@ -12,7 +12,7 @@
 //! let (config, network) = (TrainConfig { steps: 1000, ..TrainConfig::default() }, NetworkConfig::default());
 //! let stop = AtomicBool::new(false);
 //! if let Outcome::Finished(weights) = trainer::fit(&config, &network, &data, "run".as_ref(), &stop, &mut |_| {})? {
-//!     println!("{:?}", Classifier::new(&weights, DeviceId::CPU)?.evaluate(&data.test));
+//!     println!("{:?}", Classifier::new(&weights, DeviceId::CPU)?.evaluate(&data.test)?);
 //! }
 //! # Ok::<(), trainer::Error>(())
 //! ```

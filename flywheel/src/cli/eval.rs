@@ -36,7 +36,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let data = ProjectData::load(&project)?;
     data.check_fits(&project, &weights.spec, &path)?;
     let test = data.test_images();
-    let logits = Classifier::new(&weights, project.config().train.first_device())?.logits(&test.images);
+    let logits = Classifier::new(&weights, project.config().train.first_device())?.logits(&test.images)?;
     let card = score::report_card(&logits, &test.labels, data.labels.len(), weights.training);
     if args.project.json {
         return print_json(&card);

@@ -111,7 +111,7 @@ fn export(args: ExportArgs) -> Result<()> {
         for some in queue.chunks(SOME) {
             let images: Vec<Pixels> = some.iter().map(|queued| queued.relabeled.pixels.clone()).collect();
             let digests = some.iter().map(|queued| queued.relabeled.sample.record.image);
-            embeddings.extend(digests.zip(network.embeddings(&images)));
+            embeddings.extend(digests.zip(network.embeddings(&images)?));
         }
     }
     let label_studio = args.label_studio;

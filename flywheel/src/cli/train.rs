@@ -22,8 +22,8 @@ use crate::{
 #[command(after_help = "\
 The run's folder gets config.toml (every setting as it was understood), metrics.jsonl (losses, accuracies, speed), the \
 same for TensorBoard, report.html (curves, to look at while it trains), checkpoint.safetensors and, at the end, \
-model.safetensors. Ctrl-C or a power cut loses nothing: the same command goes \
-on, with the same result as an uninterrupted run.
+model.safetensors. It is flywheel/runs/RUN, with `store.folder` in place of flywheel. Ctrl-C loses nothing, and a power cut the steps \
+since the last checkpoint: the same command goes on, with the same result as an uninterrupted run.
 
 Examples:
   flywheel train
@@ -55,7 +55,7 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         model: folder.join(MODEL_FILE),
         labeled_images: data.labeled.len(),
         unlabeled_images: data.unlabeled.len(),
-        test: Classifier::new(&weights, config.train.first_device())?.evaluate(&data.test),
+        test: Classifier::new(&weights, config.train.first_device())?.evaluate(&data.test)?,
         accuracy: metrics::summary(&metrics::read(&folder.join(METRICS_FILE))?),
     };
     if args.project.json {

@@ -41,7 +41,7 @@ pub(super) fn train_both(project: &Project, split: &DigitsSplit, progress: &Prog
         };
         let supervised = TrainConfig { algorithm: Algorithm::Supervised, ..config.train.clone() };
         let weights = train(name, &supervised, &config.network, &data, &project.run_folder(name), progress)?;
-        Ok(Classifier::new(&weights, config.train.first_device())?.evaluate(&data.test).accuracy)
+        Ok(Classifier::new(&weights, config.train.first_device())?.evaluate(&data.test)?.accuracy)
     };
     Ok(References { baseline: accuracy(BASELINE, split.labeled.clone())?, all_labels: accuracy(ALL_LABELS, all)? })
 }

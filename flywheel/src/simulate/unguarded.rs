@@ -49,21 +49,28 @@ pub(super) fn play(
                 config.train.first_device(),
             )?;
         }
-        let accuracy =
-            |images: &LabeledImages| right(&model.logits(&images.images), &images.labels) as f64 / images.len() as f64;
-        let labels_accuracy = accuracy(&play.truth_of_labels());
+        let accuracy = |images: &LabeledImages| {
+            let logits = model.logits(&images.images)?;
+            Ok::<_, trainer::Error>(right(&logits, &images.labels) as f64 / images.len() as f64)
+        };
+        let labels_accuracy = accuracy(&play.truth_of_labels())?;
+        let field_accuracy = accuracy(&play.truth(round))?;
+        let replaced = |before: &RoundOutcome| {
+            Ok::<_, trainer::Error>(Replaced {
+                field: [before.field_accuracy, accuracy(&play.truth(round - 1))?],
+                labels: [before.labels_accuracy, labels_accuracy],
+            })
+        };
+        let replaced = rounds.last().map(replaced).transpose()?;
         rounds.push(RoundOutcome {
             round,
             published: true,
             reason: "nobody asked".into(),
             serving: round,
-            test_accuracy: accuracy(&world.test),
-            field_accuracy: accuracy(&play.truth(round)),
+            test_accuracy: accuracy(&world.test)?,
+            field_accuracy,
             labels_accuracy,
-            replaced: rounds.last().map(|before| Replaced {
-                field: [before.field_accuracy, accuracy(&play.truth(round - 1))],
-                labels: [before.labels_accuracy, labels_accuracy],
-            }),
+            replaced,
             field_samples: collected.len(),
             wrong_samples: collected.labels.iter().zip(&truths).filter(|(label, truth)| label != truth).count(),
             audit: None,
@@ -72,8 +79,8 @@ pub(super) fn play(
         for (number, lies) in play.devices() {
             let mut rng = random::stream(u64::from(*seed), &format!("field {round} {number}"));
             let seen = world.seen(round, options.images, &mut rng);
-            let logits = model.logits(&seen.images);
-            let taught = teacher.as_ref().map(|teacher| teacher.logits(&seen.images));
+            let logits = model.logits(&seen.images)?;
+            let taught = teacher.as_ref().map(|teacher| teacher.logits(&seen.images)).transpose()?;
             for (i, logits) in logits.iter().enumerate() {
                 let class = argmax(logits);
                 if softmax(logits, 1.0)[class] < THRESHOLD && !lies {

@@ -38,9 +38,8 @@ impl Source {
     /// Digest of all images and classes.
     pub(super) fn digest(&self) -> Digest {
         let images = self.images.images.iter().zip(&self.images.labels);
-        let each = images
-            .flat_map(|(image, class)| [image.digest().into_bytes(), Digest::of(&class.to_le_bytes()).into_bytes()]);
-        Digest::of(&each.collect::<Vec<_>>().concat())
+        let each = images.flat_map(|(image, class)| [image.digest(), Digest::of(&class.to_le_bytes())]);
+        Digest::of_parts(each.map(Digest::into_bytes))
     }
 
     /// A folder with a sub-folder of images for each class.

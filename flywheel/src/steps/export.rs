@@ -79,7 +79,7 @@ pub fn measure(
     let test = (data.test.images.as_slice(), data.test.labels.as_slice());
     let test_logits = candidate.logits(test.0)?;
     let rounding = Rounding::is_asked_for(&config.export).then(|| {
-        let before = Classifier::new(weights, config.train.first_device())?.logits(test.0);
+        let before = Classifier::new(weights, config.train.first_device())?.logits(test.0)?;
         Rounding::of(weights, &candidate, &config.export, test, [&before, &test_logits])
     });
     let unlabeled = candidate.logits(&data.unlabeled)?;

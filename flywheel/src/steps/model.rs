@@ -50,7 +50,7 @@ impl DeviceModel {
     /// If the engine fails on one.
     pub fn logits(&self, images: &[Pixels]) -> Result<Vec<Vec<f32>>> {
         match self {
-            Self::Trainer(classifier) => Ok(classifier.logits(images)),
+            Self::Trainer(classifier) => Ok(classifier.logits(images)?),
             Self::Engine(engine) => {
                 Ok(images.par_iter().map(|image| engine.logits(image)).collect::<Result<_, _>>()?)
             }

@@ -64,7 +64,7 @@ impl Candidate {
             let engine = engine(onnx, weights, config)?;
             Ok::<_, edge_runtime::Error>(move |image: &Pixels| engine.logits(image))
         })?;
-        let expected = Classifier::new(weights, device)?.logits(&compared);
+        let expected = Classifier::new(weights, device)?.logits(&compared)?;
         let candidates = RangeMethod::ALL.map(|method| -> Result<Self> {
             let ranges = observations.ranges(method);
             let options = OnnxOptions { ranges: Some(ranges.clone()), ..options(config) };

@@ -162,5 +162,5 @@ pub(crate) fn verify(
 }
 
 fn root<'a>(digests: impl Iterator<Item = &'a Digest>) -> Digest {
-    Digest::of(&digests.flat_map(|digest| digest.into_bytes()).collect::<Vec<u8>>())
+    Digest::of_parts(digests.map(|digest| digest.into_bytes()))
 }

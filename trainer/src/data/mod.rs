@@ -10,6 +10,8 @@ pub mod split;
 
 pub(crate) use shuffle::ShuffleBuffer;
 
+use std::{borrow::Cow, iter};
+
 use models::{Digest, LabelSet, Pixels, Preprocessing};
 
 use crate::{Error, Result};
@@ -84,11 +86,13 @@ impl TrainingData {
             }
         }
         for (what, set) in [("labeled images", &self.labeled), ("test set", &self.test)] {
-            if set.images.len() != set.labels.len() || set.labels.iter().any(|label| *label >= classes) {
+            let wrong = set.labels.iter().position(|label| *label >= classes);
+            if set.images.len() != set.labels.len() || wrong.is_some() {
+                let label = wrong.map(|i| format!(", label {} of image {i}", set.labels[i])).unwrap_or_default();
                 return Err(Error::Data {
                     what: what.into(),
                     expected: format!("for each image a label below {classes}"),
-                    found: format!("{} images, labels {:?}", set.images.len(), set.labels),
+                    found: format!("{} images, {} labels{label}", set.images.len(), set.labels.len()),
                 });
             }
         }
@@ -127,15 +131,17 @@ impl TrainingData {
 
     /// A digest of every image and label, measured on or learned from: two runs on the same data have the same.
     pub fn digest(&self) -> Digest {
-        let mut bytes = self.labels.names().join("\n").into_bytes();
-        for images in [&self.labeled.images, &self.unlabeled, &self.test.images] {
-            bytes.extend((images.len() as u64).to_le_bytes());
-            images.iter().for_each(|image| bytes.extend_from_slice(&image.data));
-        }
-        for label in self.labeled.labels.iter().chain(&self.test.labels) {
-            bytes.extend((*label as u64).to_le_bytes());
-        }
-        self.prior.iter().flatten().for_each(|share| bytes.extend(share.to_le_bytes()));
-        Digest::of(&bytes)
+        let number = |bytes: [u8; 8]| Cow::Owned(bytes.to_vec());
+        let images = [&self.labeled.images, &self.unlabeled, &self.test.images].into_iter().flat_map(|images| {
+            let count = number((images.len() as u64).to_le_bytes());
+            iter::once(count).chain(images.iter().map(|image| Cow::Borrowed(image.data.as_slice())))
+        });
+        let labels = self.labeled.labels.iter().chain(&self.test.labels);
+        let names = Cow::Owned(self.labels.names().join("\n").into_bytes());
+        let parts = iter::once(names)
+            .chain(images)
+            .chain(labels.map(|label| number((*label as u64).to_le_bytes())))
+            .chain(self.prior.iter().flatten().map(|share| number(share.to_le_bytes())));
+        Digest::of_parts(parts)
     }
 }
