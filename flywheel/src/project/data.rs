@@ -23,7 +23,7 @@ pub struct ProjectData {
     pub labels: LabelSet,
     /// Labeled images to learn from.
     pub labeled: Vec<(ImageFile, usize)>,
-    /// Images without labels.
+    /// Images without labels. Those whose picture is in the test set stay out, but in the papers' sets: published figures count them.
     pub unlabeled: Vec<ImageFile>,
     /// The frozen test set.
     pub test: Vec<(ImageFile, usize)>,
@@ -80,7 +80,7 @@ impl ProjectData {
         if let Some(count) = data.labels {
             check_labels(count, read.labels.len(), read.train.len())?;
         }
-        let chosen = read.choose(data.labels.unwrap_or(read.train.len()), data.split_seed);
+        let chosen = read.choose(data.labels.unwrap_or(read.train.len()), data.split_seed)?;
         let images = |part: &str, images: Vec<Pixels>| -> Vec<ImageFile> {
             let name = |i| PathBuf::from(format!("{}/{part}/{i}", set.name()));
             let image = |(i, pixels): (usize, Pixels)| ImageFile { path: name(i), digest: pixels.digest(), pixels };
@@ -126,7 +126,10 @@ impl ProjectData {
             Some(count) => keep_labels(labeled, unlabeled, labels.len(), count, data.split_seed)?,
             None => (labeled, unlabeled),
         };
-        Ok(Self { labels, labeled, unlabeled, test })
+        let mut all = Self { labels, labeled, unlabeled, test };
+        let test = all.test_pictures();
+        all.unlabeled.retain(|file| !test.contains(&file.pixels.digest()));
+        Ok(all)
     }
 
     fn check(&self, data: &DataConfig) -> Result<()> {
@@ -143,7 +146,7 @@ impl ProjectData {
             ensure!(has(&self.labeled), "class {name:?} has no labeled image: expected at least one");
             ensure!(has(&self.test), "class {name:?} has no image in the test set: expected at least one");
         }
-        // The papers' sets may have a picture on both sides. It stays: published figures count it.
+        // The papers' sets may have a picture on both sides.
         let test = if data.set.is_some() { BTreeSet::new() } else { self.test_pictures() };
         if let Some((file, _)) = self.labeled.iter().find(|(file, _)| test.contains(&file.pixels.digest())) {
             bail!("{} is in the test set too: expected images that are in one of them", file.path.display());
@@ -193,10 +196,8 @@ impl ProjectData {
 
     /// The images to learn from that are not from the field, those with labels first.
     pub fn own_images(&self) -> impl Iterator<Item = &Pixels> {
-        let test = self.test_pictures();
         let labeled = self.labeled.iter().map(|(file, _)| file);
-        let files = labeled.chain(&self.unlabeled).filter(move |file| !test.contains(&file.pixels.digest()));
-        files.map(|file| &file.pixels)
+        labeled.chain(&self.unlabeled).map(|file| &file.pixels)
     }
 
     /// What a run trains on: the labeled images, and all images without labels, with those that came in from the field.

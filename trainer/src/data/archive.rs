@@ -2,7 +2,8 @@
 //! `key.json`.
 //!
 //! # Reference
-//! The WebDataset format: files that share their name up to the first dot of the last part are one sample.
+//! The WebDataset format: files that share their name up to the first dot of the last part are one sample. An image keeps its
+//! whole name all the same, since outside of that format names have dots of their own.
 
 use std::{
     collections::BTreeMap,
@@ -37,20 +38,14 @@ pub struct ArchivedImage {
 /// [`models::Error::Io`] for what is no tar or cut off, [`models::Error::Image`] for a file that is no image;
 /// [`Error::Data`] if there is no image.
 pub fn read(path: &Path, preprocessing: &Preprocessing) -> Result<Vec<ArchivedImage>> {
-    let samples = samples(path)?;
-    let decode = |(key, sample): (String, Sample)| {
-        let (name, bytes) = sample.image?;
-        let decode = || {
-            let path = path.join(&name);
-            let pixels = preprocessing.pixels(&path.display().to_string(), &bytes)?;
-            Ok(ArchivedImage {
-                file: ImageFile { path, digest: Digest::of(&bytes), pixels },
-                class: sample.class.or_else(|| folder_of(&key)),
-            })
-        };
-        Some(decode())
+    let Content { images, classes } = content(path)?;
+    let decode = |(name, bytes): (String, Vec<u8>)| {
+        let class = parts(&name).and_then(|(key, _)| classes.get(&key).cloned()).or_else(|| folder_of(&name));
+        let path = path.join(&name);
+        let pixels = preprocessing.pixels(&path.display().to_string(), &bytes)?;
+        Ok(ArchivedImage { file: ImageFile { path, digest: Digest::of(&bytes), pixels }, class })
     };
-    let images: Vec<ArchivedImage> = samples.into_par_iter().filter_map(decode).collect::<Result<_>>()?;
+    let images: Vec<ArchivedImage> = images.into_par_iter().map(decode).collect::<Result<_>>()?;
     match images.is_empty() {
         true => Err(Error::Data {
             what: path.display().to_string(),
@@ -67,18 +62,24 @@ pub fn read(path: &Path, preprocessing: &Preprocessing) -> Result<Vec<ArchivedIm
 /// [`models::Error::Labels`] for fewer than two.
 pub fn classes(images: &[ArchivedImage]) -> Result<LabelSet> {
     let mut names: Vec<&String> = images.iter().filter_map(|image| image.class.as_ref()).collect();
-    names.sort_by_key(|name| (name.parse::<u64>().unwrap_or(u64::MAX), (*name).clone()));
+    names.sort_unstable();
     names.dedup();
+    let number = |name: &&String| name.parse::<u64>().ok();
+    if names.iter().all(|name| number(name).is_some()) {
+        names.sort_by_key(number);
+    }
     Ok(LabelSet::new(names)?)
 }
 
 #[derive(Default)]
-struct Sample {
-    image: Option<(String, Vec<u8>)>,
-    class: Option<String>,
+struct Content {
+    /// Files by their names.
+    images: BTreeMap<String, Vec<u8>>,
+    /// What labels say, by the keys of samples.
+    classes: BTreeMap<String, String>,
 }
 
-fn samples(path: &Path) -> Result<BTreeMap<String, Sample>> {
+fn content(path: &Path) -> Result<Content> {
     let failed = || models::Error::io("read", path);
     let mut file = BufReader::new(File::open(path).map_err(models::Error::io("open", path))?);
     let mut magic = [0; 2];
@@ -86,7 +87,7 @@ fn samples(path: &Path) -> Result<BTreeMap<String, Sample>> {
     file.rewind().map_err(failed())?;
     let stream: Box<dyn Read> = if is_gzip { Box::new(GzDecoder::new(file)) } else { Box::new(file) };
     let mut archive = tar::Archive::new(stream);
-    let mut samples: BTreeMap<String, Sample> = BTreeMap::new();
+    let mut content = Content::default();
     for entry in archive.entries().map_err(failed())? {
         let mut entry = entry.map_err(failed())?;
         let name = entry.path().map_err(failed())?.to_string_lossy().into_owned();
@@ -97,16 +98,19 @@ fn samples(path: &Path) -> Result<BTreeMap<String, Sample>> {
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(failed())?;
-        let sample = samples.entry(key).or_default();
         match extension.as_str() {
-            "cls" => sample.class = Some(String::from_utf8_lossy(&bytes).trim().to_owned()),
-            "json" => sample.class = sample.class.take().or_else(|| class_of(&bytes)),
-            _ => sample.image = Some((name, bytes)),
+            "cls" => _ = content.classes.insert(key, String::from_utf8_lossy(&bytes).trim().to_owned()),
+            "json" => {
+                if let Some(class) = class_of(&bytes) {
+                    content.classes.entry(key).or_insert(class);
+                }
+            }
+            _ => _ = content.images.insert(name, bytes),
         }
     }
     // To its end: only there is a gzip's checksum.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(failed())?;
-    Ok(samples)
+    Ok(content)
 }
 
 /// A sample's key, and the file's extension in lower case; none for hidden files.
@@ -117,8 +121,8 @@ fn parts(name: &str) -> Option<(String, String)> {
     (!stem.is_empty()).then(|| (format!("{}{stem}", &name[..start]), extension.to_lowercase()))
 }
 
-fn folder_of(key: &str) -> Option<String> {
-    let folder = Path::new(key).parent()?.file_name()?;
+fn folder_of(name: &str) -> Option<String> {
+    let folder = Path::new(name).parent()?.file_name()?;
     Some(folder.to_string_lossy().into_owned())
 }
 
@@ -163,6 +167,9 @@ mod tests {
             let order = if name == "webdataset.tar" { ["2", "10"] } else { ["cat", "dog"] };
             assert_eq!(labels.names(), order, "{name}");
         }
+        let mut mixed = read(&fixture("webdataset.tar"), &preprocessing)?;
+        mixed[0].class = Some("1st".into());
+        assert_eq!(classes(&mixed)?.names(), ["10", "1st", "2"]);
         Ok(())
     }
 

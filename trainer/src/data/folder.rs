@@ -7,7 +7,7 @@ use std::{
 
 use models::{Digest, LabelSet, Pixels, Preprocessing, segment::IMAGE_EXTENSIONS};
 use rayon::prelude::*;
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::{Error, Result};
 
@@ -72,17 +72,15 @@ pub fn unlabeled(folder: &Path, preprocessing: &Preprocessing) -> Result<Vec<Ima
     read(&image_files(folder)?, preprocessing)
 }
 
-/// Paths of the JPEG and PNG files below a folder, sorted.
+/// Paths of the JPEG and PNG files below a folder, sorted; hidden files and folders are none.
 fn image_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
+    let is_hidden = |entry: &DirEntry| entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.');
+    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(|e| !is_hidden(e))
+    {
         let entry = entry.map_err(|e| models::Error::io("list", folder)(e.into()))?;
         let extension = entry.path().extension().and_then(|e| e.to_str()).map(str::to_lowercase);
-        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if entry.file_type().is_file()
-            && !is_hidden
-            && extension.is_some_and(|e| IMAGE_EXTENSIONS.contains(&e.as_str()))
-        {
+        if entry.file_type().is_file() && extension.is_some_and(|e| IMAGE_EXTENSIONS.contains(&e.as_str())) {
             files.push(entry.into_path());
         }
     }
@@ -120,6 +118,9 @@ mod tests {
     fn sub_folders_are_classes_and_images_are_brought_to_size() -> Result<()> {
         let folder = fixture()?;
         let preprocessing = Preprocessing { color: Color::Gray, height: 4, width: 4 };
+        let thumbnails = folder.path().join("cat/.thumbnails");
+        models::durable::create_folders(&thumbnails)?;
+        fs::copy(folder.path().join("dog/1.PNG"), thumbnails.join("1.PNG")).expect("a copy");
         let labels = classes(folder.path(), &[])?;
         assert_eq!(labels.names(), ["cat", "dog"]);
         let images = labeled(folder.path(), &labels, &preprocessing)?;

@@ -92,7 +92,7 @@ pub(crate) struct Sampler {
 }
 
 /// An image to be augmented: everything that is random about it has been drawn.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 struct Job<'a> {
     image: &'a Pixels,
     /// Seed of the weak augmentation, if there is any.
@@ -233,10 +233,38 @@ impl Loader {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, thread};
 
     use super::*;
-    use crate::{algorithm::Method, config::Algorithm, data::digits};
+    use crate::{algorithm::Method, augment::operation::Operation, config::Algorithm, data::digits};
+
+    /// What CTAugment learns is drawn by from the step after the next on: the next one is drawn already.
+    #[test]
+    fn what_a_step_has_taught_takes_effect_one_step_late() {
+        let data = digits::split(1).training();
+        let config = TrainConfig { batch: 64, ..TrainConfig::of(Algorithm::ReMixMatch) };
+        let mut sampler = Sampler::new(Method::recipe(&config), &config, &data);
+        // Only values in the topmost bin of each parameter are still recognised.
+        let mut learned = sampler.strong.clone();
+        for operation in Operation::ALL {
+            for value in (0..320).map(|i| f64::from(i) / 340.0) {
+                let probe = vec![(operation, operation.bins().iter().map(|_| value).collect())];
+                (0..20).for_each(|_| learned.update(&probe, 0.0));
+            }
+        }
+        let lowest = |sampler: &mut Sampler| {
+            let Plan { jobs, .. } = sampler.plan(&data);
+            let values = jobs.iter().flat_map(|job| &job.policy).filter(|(op, _)| op.bins() == [17]).map(|(_, v)| v[0]);
+            values.fold(1.0, f64::min)
+        };
+        thread::scope(|scope| {
+            let mut loader = Loader::start(scope, &data, sampler.clone());
+            let expected = sampler.draw(&data);
+            assert!(loader.next(&learned) == expected, "the first step has been drawn by what was not known");
+            assert!(lowest(&mut sampler) < 0.1);
+            assert!(lowest(&mut loader.sampler().clone()) > 0.9);
+        });
+    }
 
     /// The specification's section 0, steps 2 and 3.
     #[test]

@@ -79,16 +79,22 @@ const fn layouts(kind: Kind) -> [Layout; 2] {
 }
 
 pub(super) fn read(kind: Kind, folder: &Path) -> Result<SetData> {
-    for layout in layouts(kind) {
-        let wanted = [layout.train, &[layout.test, layout.names]].concat();
-        let mut files = Files::find(folder, &wanted, Some(layout.archive))?;
-        if files.have(&wanted) {
-            return layout.read(kind, &mut files);
-        }
-    }
     let [binary, python] = layouts(kind);
     let expected = format!("{} or {}, packed or extracted", binary.archive, python.archive);
-    Err(missing(if kind == Kind::Ten { "cifar10" } else { "cifar100" }, folder, &expected))
+    let mut closest = (Vec::new(), Vec::new());
+    for layout in [binary, python] {
+        let wanted = [layout.train, &[layout.test, layout.names]].concat();
+        let mut files = Files::find(folder, &wanted, Some(layout.archive))?;
+        let lacking = files.lacking(&wanted);
+        if lacking.is_empty() {
+            return layout.read(kind, &mut files);
+        }
+        if lacking.len() < wanted.len() {
+            closest = (wanted, lacking);
+        }
+    }
+    let set = if kind == Kind::Ten { "cifar10" } else { "cifar100" };
+    Err(missing(set, folder, &expected, &closest.0, &closest.1))
 }
 
 impl Layout {

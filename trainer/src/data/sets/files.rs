@@ -12,7 +12,7 @@ use walkdir::WalkDir;
 
 use crate::{Error, Result};
 
-/// How deep below the folder a file may be: archives hold one folder.
+/// How deep below the folder a file may be, itself counted: an archive holds one folder, which may lie in one of its own.
 const DEPTH: usize = 3;
 
 /// The wanted files of a folder.
@@ -86,9 +86,9 @@ impl Files {
         Ok(())
     }
 
-    /// Whether all of these were found.
-    pub(super) fn have(&self, names: &[&str]) -> bool {
-        names.iter().all(|name| self.found.contains_key(name))
+    /// Those of `names` that were not found.
+    pub(super) fn lacking<'a>(&self, names: &[&'a str]) -> Vec<&'a str> {
+        names.iter().copied().filter(|name| !self.found.contains_key(name)).collect()
     }
 
     /// Takes a file's name for messages and its bytes.
@@ -109,12 +109,13 @@ impl Files {
     }
 }
 
-/// The error for a folder that lacks a data set's files.
-pub(super) fn missing(set: &str, folder: &Path, expected: &str) -> Error {
+/// The error for a folder that lacks some of a data set's `wanted` files.
+pub(super) fn missing(set: &str, folder: &Path, expected: &str, wanted: &[&str], lacking: &[&str]) -> Error {
+    let found = if lacking.len() < wanted.len() { format!("all but {}", lacking.join(", ")) } else { "none".into() };
     Error::Data {
         what: format!("data set {set} in {}", folder.display()),
         expected: format!("{expected}; `flywheel data fetch {set}` downloads it"),
-        found: "none, or not all of them".into(),
+        found,
     }
 }
 

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{LabeledImages, digits, split};
-use crate::Result;
+use crate::{Error, Result};
 
 pub use catalog::RemoteFile;
 
@@ -80,7 +80,7 @@ impl Set {
         }
     }
 
-    /// Reads the set from a folder that holds its official files, packed or extracted, at any depth.
+    /// Reads the set from a folder that holds its official files, packed or extracted, itself or two folders further down.
     ///
     /// # Errors
     /// [`crate::Error::Data`] that says which files are missing, or what is wrong with one; [`models::Error::Io`].
@@ -99,13 +99,24 @@ impl Set {
 impl SetData {
     /// Which training images keep their label: `count` of them, chosen as the papers do for this seed.
     ///
-    /// An official choice goes before the shuffle, where there is one of that size.
+    /// Official choices go before the shuffle, where there are some of that size.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a seed that has no official choice, where the others have.
     ///
     /// # Panics
     /// If there are fewer training images.
-    pub fn choose(&self, count: usize, seed: u32) -> Vec<usize> {
-        let fold = self.folds.get(seed as usize).filter(|fold| fold.len() == count);
-        fold.cloned().unwrap_or_else(|| split::labeled(&self.train.labels, self.labels.len(), count, seed))
+    pub fn choose(&self, count: usize, seed: u32) -> Result<Vec<usize>> {
+        let is_official = self.folds.iter().any(|fold| fold.len() == count);
+        match self.folds.get(seed as usize) {
+            Some(fold) if fold.len() == count => Ok(fold.clone()),
+            None if is_official => Err(Error::Config {
+                key: "data.split_seed",
+                expected: format!("0 to {}, the official choices of {count} labels", self.folds.len() - 1),
+                found: seed.to_string(),
+            }),
+            _ => Ok(split::labeled(&self.train.labels, self.labels.len(), count, seed)),
+        }
     }
 }
 

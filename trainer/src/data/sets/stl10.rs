@@ -31,8 +31,9 @@ const WANTED: [&str; 7] = [
 
 pub(super) fn read(folder: &Path) -> Result<SetData> {
     let mut files = Files::find(folder, &WANTED, Some(ARCHIVE))?;
-    if !files.have(&WANTED) {
-        return Err(missing("stl10", folder, &format!("{ARCHIVE}, packed or extracted")));
+    let lacking = files.lacking(&WANTED);
+    if !lacking.is_empty() {
+        return Err(missing("stl10", folder, &format!("{ARCHIVE}, packed or extracted"), &WANTED, &lacking));
     }
     let (_, names) = files.take("class_names.txt")?;
     let labels = LabelSet::new(String::from_utf8_lossy(&names).split_whitespace())?;

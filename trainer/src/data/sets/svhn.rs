@@ -25,8 +25,10 @@ const EXTRA: &str = "extra_32x32.mat";
 pub(super) fn read(folder: &Path, with_extra: bool) -> Result<SetData> {
     let wanted: &[&str] = if with_extra { &[TRAIN, TEST, EXTRA] } else { &[TRAIN, TEST] };
     let mut files = Files::find(folder, wanted, None)?;
-    if !files.have(wanted) {
-        return Err(missing(if with_extra { "svhn-extra" } else { "svhn" }, folder, &wanted.join(", ")));
+    let lacking = files.lacking(wanted);
+    if !lacking.is_empty() {
+        let set = if with_extra { "svhn-extra" } else { "svhn" };
+        return Err(missing(set, folder, &wanted.join(", "), wanted, &lacking));
     }
     let mut train = images(&mut files, TRAIN)?;
     if with_extra {

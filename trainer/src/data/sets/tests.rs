@@ -65,7 +65,8 @@ fn stl10_is_read_upright_with_its_folds() -> Result<()> {
     assert_eq!(samples(&data.train.images), images[..2]);
     assert_eq!((samples(&data.test.images), samples(&data.unlabeled)), (images[2..3].to_vec(), images[3..].to_vec()));
     // The seed is the line of the official file, where it has as many as wanted.
-    assert_eq!((data.choose(1, 0), data.choose(1, 1), data.choose(2, 0).len()), (vec![0], vec![1], 2));
+    assert_eq!((data.choose(1, 0)?, data.choose(1, 1)?, data.choose(2, 2)?.len()), (vec![0], vec![1], 2));
+    assert!(data.choose(1, 2).is_err_and(|e| e.to_string().contains("data.split_seed = 2: expected 0 to 1")));
     Ok(())
 }
 
@@ -95,6 +96,8 @@ fn what_is_missing_or_cut_off_is_an_error_that_names_it() -> Result<()> {
         }
         let path = folder.path().join(file);
         let bytes = fs::read(&path).expect("a file");
+        fs::remove_file(&path).expect("removed");
+        assert!(set.read(folder.path()).is_err_and(|e| e.to_string().contains(file)), "{file} removed");
         for length in [0, 1, bytes.len() / 3, bytes.len() - 1] {
             fs::write(&path, &bytes[..length]).expect("written");
             let error = set.read(folder.path()).err().map(|e| e.to_string());
