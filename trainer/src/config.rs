@@ -63,10 +63,7 @@ impl NetworkConfig {
         let wide_resnet = || {
             let (depth, width) = name.strip_prefix("wrn-")?.split_once('-')?;
             let network = Self::wide_resnet(depth.parse().ok()?, width.parse().ok()?);
-            // Each scale has a shortcut and blocks of two convolutions; the stem is one more.
-            let per_scale = network.depth.checked_sub(1)? / network.scales;
-            let fits = network.depth == network.scales * per_scale + 1 && per_scale > 2 && per_scale % 2 == 1;
-            fits.then_some(network)
+            network.spec([3, 32, 32], 10).is_ok().then_some(network)
         };
         match name {
             "device" => Ok(Self::DEVICE),
@@ -123,18 +120,18 @@ impl Algorithm {
 
 /// A training run.
 ///
-/// Settings that are left out have the values of the chosen method's paper: [`TrainConfig::of`].
+/// In `flywheel.toml`, settings that are left out have the values of the chosen method's paper.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
     /// The method.
     pub algorithm: Algorithm,
-    /// What computes: "cpu" or "cuda".
+    /// What computes.
     pub device: DeviceKind,
     /// Indices of the devices that share every batch. Default `[0]`. `[0, 1]` trains on two GPUs of this host; on the
     /// processor, as many replicas divide its cores.
     pub devices: Vec<usize>,
-    /// What convolutions are computed in while training: "auto", "f32" or "bf16".
+    /// What convolutions are computed in while training.
     pub precision: Precision,
     /// Root seed of all randomness.
     pub seed: u64,
@@ -158,7 +155,8 @@ pub struct TrainConfig {
     pub ema_decay: f64,
     /// Fraction by which batch norm's running statistics move a step. Default 0.001: the original code.
     pub norm_rate: f64,
-    /// Steps between measurements of the EMA model on the test set. Default 1024: the papers' 64 kimg.
+    /// Steps between measurements of the EMA model on the test set. Default 1024: every 65,536 labeled images,
+    /// as in the papers.
     pub evaluate_every: u64,
     /// Steps between log lines, each the mean over the steps since the last. Default 64.
     pub log_every: u64,
@@ -169,7 +167,8 @@ pub struct TrainConfig {
     /// What makes a strong view of a weak one. Default "ct_augment"; "none" is ReMixMatch's ablation without strong
     /// augmentation.
     pub strong: Strong,
-    /// Whether a strong view ends with a square of half the side erased. Default false; FixMatch true, section 2.3.
+    /// Whether a strong view ends with a square of half the side erased, with RandAugment of 16 pixels at most. Default false; FixMatch
+    /// true, section 2.3.
     pub cutout: bool,
     /// CTAugment.
     pub ct_augment: CtAugmentConfig,
@@ -225,6 +224,7 @@ impl TrainConfig {
                 schedule: Schedule::Cosine,
                 weight_decay: 0.0005,
                 cutout: true,
+                ct_augment: CtAugmentConfig::fixmatch(),
                 ..config
             },
         }

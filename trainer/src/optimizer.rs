@@ -31,7 +31,7 @@ pub enum Schedule {
     /// Not at all: the EMA model takes the place of a schedule.
     #[default]
     Constant,
-    /// To a fifth, along `cos(7 pi step / (16 steps))`: FixMatch, section 2.3.
+    /// To a fifth, along `cos(7 pi step / (16 steps))`: FixMatch, section 2.4.
     Cosine,
 }
 

@@ -147,6 +147,14 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    fn the_page_in_docs_names_each() {
+        let page = include_str!("../../docs/training.md");
+        for name in Preset::names() {
+            assert!(page.contains(&format!(" {name},")) || page.contains(&format!(" {name} |")), "{name}");
+        }
+    }
+
     /// Section 1.2 of the specification; FixMatch, section 4.1.
     #[test]
     fn mixmatch_and_fixmatch_have_the_settings_of_each_set() -> Result<()> {

@@ -1,7 +1,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, builder::PossibleValuesParser};
+use clap::{
+    Args,
+    builder::{PossibleValue, PossibleValuesParser},
+};
 use comfy_table::Table;
 use models::durable;
 use trainer::ablation::{ABLATIONS, Ablation};
@@ -16,19 +19,21 @@ use crate::{
 /// Arguments of `ablate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each variant is trained once for each seed, in a run of its own below FOLDER/runs/NAME. A seed decides which images keep \
-their labels and all randomness, so that variants differ in nothing else. What is printed is the median of the last 20 \
-test accuracies, as in the papers. Interrupted anywhere, the same command goes on; variants can be added later.
+Each variant is trained once for each seed, in a run of its own, flywheel/runs/ablate/VARIANT-seed-SEED (`store.folder` and \
+--name change the first and the third part). A seed decides which images keep their labels and all randomness, so that \
+variants differ in nothing else; two that are the same by the configuration, as `k8` and `remixmatch` by default, are trained \
+once. What is printed is the median of the last 20 test accuracies, as in the papers. Interrupted anywhere, the same command \
+goes on; variants can be added later.
 
 Examples:
-  flywheel ablate                                     # every ablation of the ReMixMatch paper
+  flywheel ablate                                     # all: the ablations of the ReMixMatch paper and the other methods
   flywheel ablate --only remixmatch,no-rotation,k1 --seeds 1,2,3 --steps 20000
   flywheel ablate --only supervised,mixmatch,fixmatch,remixmatch --plot methods.svg")]
 pub(super) struct AblateArgs {
     #[command(flatten)]
     project: ProjectArgs,
     /// The variants [default: all]
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(ABLATIONS.map(|ablation| ablation.name)))]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(ABLATIONS.map(|a| PossibleValue::new(a.name).help(a.about))))]
     only: Vec<String>,
     /// The seeds
     #[arg(long, value_delimiter = ',', default_value = "1")]

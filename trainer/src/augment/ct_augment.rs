@@ -5,7 +5,8 @@
 //! drawn.
 //!
 //! # Reference
-//! Berthelot et al., "ReMixMatch" (2020), section 3.2.2, with the constants of the original code.
+//! Berthelot et al., "ReMixMatch" (2020), section 3.2.2, with the constants of the original code. FixMatch's code draws values in
+//! another way, and its `Rescale` crops: [`CtAugmentConfig::fixmatch`].
 
 use models::Pixels;
 use rand::RngExt;
@@ -26,8 +27,21 @@ pub struct CtAugmentConfig {
     pub threshold: f64,
     /// What one observation leaves of a rate. Default 0.99: ReMixMatch, section 3.2.2.
     pub decay: f64,
-    /// How far images are moved and cropped. Default "original".
+    /// Where in the range of a parameter values are drawn. Default "segments"; FixMatch "bins".
+    pub sampling: Sampling,
+    /// How far images are moved and cropped. Default "original"; FixMatch "fixmatch".
     pub geometry: Geometry,
+}
+
+/// Where values are drawn for training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampling {
+    /// Between the centres of two bins, by the sum of their weights: the original code of ReMixMatch.
+    #[default]
+    Segments,
+    /// In a bin, by its weight: the original code of FixMatch.
+    Bins,
 }
 
 /// How far `TranslateX`, `TranslateY` and `Rescale` go.
@@ -37,23 +51,35 @@ pub enum Geometry {
     /// As in the original code, which takes the paper's fractions for pixels: all three change nothing.
     #[default]
     Original,
+    /// As in the original code of FixMatch: up to a quarter is cropped from each side; shifts change nothing.
+    #[serde(rename = "fixmatch")]
+    FixMatch,
     /// As in the paper's appendix: shifts by up to 0.3 of the side, and no less than its middle half scaled to the whole.
     Paper,
 }
 
 impl Geometry {
     pub(super) fn canvas(self) -> Canvas {
-        let length = match self {
-            Self::Original => Length::Pixels,
-            Self::Paper => Length::Fraction,
+        let (shift, crop) = match self {
+            Self::Original => (Length::Pixels(0.3), Length::Pixels(0.25)),
+            Self::FixMatch => (Length::Pixels(0.3), Length::Fraction(0.25)),
+            Self::Paper => (Length::Fraction(0.3), Length::Fraction(0.25)),
         };
-        Canvas { fill: 0, shift: length(0.3), crop: length(0.25) }
+        Canvas { fill: 0, shift, crop, largest_cutout: usize::MAX }
     }
 }
 
 impl Default for CtAugmentConfig {
     fn default() -> Self {
-        Self { depth: 2, threshold: 0.8, decay: 0.99, geometry: Geometry::default() }
+        let (sampling, geometry) = (Sampling::default(), Geometry::default());
+        Self { depth: 2, threshold: 0.8, decay: 0.99, sampling, geometry }
+    }
+}
+
+impl CtAugmentConfig {
+    /// As in the original code of FixMatch.
+    pub fn fixmatch() -> Self {
+        Self { sampling: Sampling::Bins, geometry: Geometry::FixMatch, ..Self::default() }
     }
 }
 
@@ -75,10 +101,15 @@ impl CtAugment {
         Self { config, rates: Operation::ALL.map(ones).to_vec() }
     }
 
-    /// A policy for training, its values drawn between bins of which at least one is in good standing.
+    /// A policy for training, its values drawn in bins in good standing, or between two of which at least one is.
     pub fn policy(&self, random: &mut Stream) -> Policy {
+        let CtAugmentConfig { decay, threshold, sampling, .. } = self.config;
         self.draw(random, |rates, random| {
-            let weights = segment_weights(&bin_weights(rates, self.config.decay, self.config.threshold));
+            let bins = bin_weights(rates, decay, threshold);
+            let weights = match sampling {
+                Sampling::Segments => segment_weights(&bins),
+                Sampling::Bins => bins,
+            };
             sample(&weights, random.random(), random.random())
         })
     }
@@ -131,7 +162,7 @@ fn segment_weights(bins: &[f64]) -> Vec<f64> {
     bins.windows(2).map(|pair| pair[0] + pair[1]).collect()
 }
 
-/// The value at fraction `within` of the segment that `which` falls into.
+/// The value at fraction `within` of the segment, or bin, that `which` falls into.
 fn sample(weights: &[f64], which: f64, within: f64) -> f64 {
     let target = which * weights.iter().sum::<f64>();
     let mut sum = 0.0;
@@ -168,6 +199,26 @@ mod tests {
         for (i, [which, within]) in draws.into_iter().enumerate() {
             assert_same(&[sample(&segments, which, within)], &[case.expected(&format!("/samples/{i}/1"))]);
         }
+    }
+
+    /// Of eight bins the third alone is in good standing: FixMatch's code draws in it, ReMixMatch's in the two segments of seven that end
+    /// in its centre or begin there.
+    #[test]
+    fn values_are_drawn_where_each_method_draws_them() {
+        let drawn = |config: CtAugmentConfig| {
+            let mut augment = CtAugment::new(config);
+            let rates = &mut augment.rates[Operation::Posterize as usize][0];
+            *rates = (0..8).map(|bin| if bin == 2 { 1.0 } else { 0.1 }).collect();
+            let random = &mut random::stream(0, "test");
+            let policies: Vec<Policy> = (0..4000).map(|_| augment.policy(random)).collect();
+            let values = policies.concat().into_iter().filter(|(op, _)| *op == Operation::Posterize).map(|(_, v)| v[0]);
+            values.fold((1.0, 0.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)))
+        };
+        let is_about = |(low, high): (f64, f64), from: f64, to: f64| {
+            (from..from + 0.01).contains(&low) && (to - 0.01..to).contains(&high)
+        };
+        assert!(is_about(drawn(CtAugmentConfig::fixmatch()), 2.0 / 8.0, 3.0 / 8.0));
+        assert!(is_about(drawn(CtAugmentConfig::default()), 1.0 / 7.0, 3.0 / 7.0));
     }
 
     /// Case 10b.

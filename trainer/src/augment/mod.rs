@@ -9,7 +9,7 @@ mod rescale;
 mod strong;
 mod weak;
 
-pub use ct_augment::{CtAugment, CtAugmentConfig, Geometry};
+pub use ct_augment::{CtAugment, CtAugmentConfig, Geometry, Sampling};
 pub(crate) use strong::StrongAugment;
 pub use strong::{Strong, View};
 pub use weak::WeakAugment;

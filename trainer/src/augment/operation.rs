@@ -60,6 +60,8 @@ pub(crate) struct Canvas {
     pub(crate) shift: Length,
     /// The most that is cropped from each side.
     pub(crate) crop: Length,
+    /// The longest side of an erased square, in pixels; half the image's side at most in any case.
+    pub(crate) largest_cutout: usize,
 }
 
 /// A distance on an image.
@@ -133,7 +135,7 @@ impl Operation {
             Contrast => enhance(ops::constant(image, ops::mean_luma(image))),
             Cutout => {
                 let centre = [image.height, image.width].map(|size| random.random_range(0..size));
-                ops::cutout(image, cutout_side(image, level()), centre)
+                ops::cutout(image, cutout_side(image, level()).min(canvas.largest_cutout), centre)
             }
             Equalize => towards(ops::equalize(image)),
             Invert => towards(ops::map(image, |v| 255 - v)),
@@ -231,14 +233,15 @@ mod tests {
     #[test]
     fn the_papers_geometry_goes_by_the_size_of_the_image() {
         let ramp = Pixels { height: 1, width: 32, channels: 1, data: (0..32).collect() };
-        let apply = |operation: Operation| {
-            operation.apply(&ramp, &[0.7, 0.9], Geometry::Paper.canvas(), &mut random::stream(0, "test")).data
+        let apply = |operation: Operation, geometry: Geometry| {
+            operation.apply(&ramp, &[0.7, 0.9], geometry.canvas(), &mut random::stream(0, "test")).data
         };
-        let shifted = apply(TranslateX);
+        let shifted = apply(TranslateX, Geometry::Paper);
         assert_eq!((shifted[0], shifted[27], shifted[28]), (4, 31, 0));
-        let scaled = apply(Rescale);
+        let scaled = apply(Rescale, Geometry::Paper);
         assert_eq!((scaled[0], scaled[31]), (6, 25));
-        assert_eq!(apply(TranslateY), ramp.data);
+        assert_eq!(apply(TranslateY, Geometry::Paper), ramp.data);
+        assert!(apply(TranslateX, Geometry::FixMatch) == ramp.data && apply(Rescale, Geometry::FixMatch) == scaled);
     }
 
     /// Case 21: the side drawn and the side erased away from the border.

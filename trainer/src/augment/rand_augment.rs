@@ -2,7 +2,8 @@
 //!
 //! # Reference
 //! Cubuk et al., "RandAugment" (2020); Sohn et al., "FixMatch" (2020), section 2.3, with the operations, ranges and chances of
-//! its code.
+//! its code. One thing is simpler here: what comes from outside the image is grey at once. There it is transparent, and grey in
+//! the end, unless Autocontrast, Equalize, Posterize or Solarize come after it and take it for black.
 
 use rand::RngExt;
 
@@ -19,8 +20,9 @@ const CHANCE: f64 = 0.5;
 /// Magnitudes are whole, from 1 to less than this.
 const MAGNITUDES: u8 = 10;
 
-/// What geometric operations do beyond the border, and how far they shift.
-pub(super) const CANVAS: Canvas = Canvas { fill: 127, shift: Length::Pixels(10.0), crop: Length::Pixels(0.0) };
+/// What geometric operations do beyond the border, how far they shift, and how much the square at the end of a view erases.
+pub(super) const CANVAS: Canvas =
+    Canvas { fill: 127, shift: Length::Pixels(10.0), crop: Length::Pixels(0.0), largest_cutout: 16 };
 
 const OPERATIONS: [Operation; 14] = [
     Operation::Identity,
@@ -99,6 +101,20 @@ mod tests {
         assert_eq!((left[0], left[248], left[249]), (7, 255, 127));
         // int(7 * 30 / 10) = 21 degrees: 0.5 + 21 / 90 is what the operation takes for them.
         assert_eq!(((2.0 * parameters(Operation::Rotate, 0.7, false)[0] - 1.0) * 45.0).round(), 21.0);
+    }
+
+    /// As many pixels on an image of any size; no more than half of its side.
+    #[test]
+    fn the_square_at_the_end_is_that_of_fixmatch() {
+        for (side, erased) in [(96, 16), (32, 16), (8, 4)] {
+            let white = Pixels { height: side, width: side, channels: 1, data: vec![255; side * side] };
+            let grey = |stream: &str| {
+                let image = Operation::Cutout.apply(&white, &[1.0], CANVAS, &mut random::stream(0, stream));
+                image.data.iter().filter(|value| **value == 127).count()
+            };
+            let most = (0..40).map(|i| grey(&i.to_string())).max();
+            assert_eq!(most, Some(erased * erased), "{side} pixels");
+        }
     }
 
     #[test]

@@ -11,13 +11,14 @@ use crate::{Result, augment::View, ssl::losses::LossWeights};
 #[serde(deny_unknown_fields, default)]
 pub struct MixMatchConfig {
     /// Weak views of each unlabeled image, whose mean probabilities make its guessed label. Default 2: MixMatch,
-    /// section 4.
+    /// section 3.5.
     pub weak_views: usize,
-    /// Temperature of sharpening. Default 0.5: MixMatch, section 4.
+    /// Temperature of sharpening. Default 0.5: MixMatch, section 3.5.
     pub sharpen_temperature: f64,
-    /// Both parameters of mixup's Beta distribution. Default 0.75: MixMatch, section 4.
+    /// Both parameters of mixup's Beta distribution. Default 0.75: MixMatch, section 3.5.
     pub mixup_alpha: f64,
-    /// Steps over which the unlabeled loss ramps up. Default 16,384: the original code's 1024 kimg.
+    /// Steps over which the unlabeled loss ramps up. Default 16,384: 1,048,576 labeled images, as in the original
+    /// code.
     pub ramp_steps: u64,
     /// Weight of the unlabeled loss, once the ramp is over. Default 75: MixMatch on CIFAR-10, section 4.2.1.
     pub unlabeled_weight: f64,
@@ -57,13 +58,14 @@ pub struct ReMixMatchConfig {
     pub sharpen_temperature: f64,
     /// Both parameters of mixup's Beta distribution. Default 0.75: ReMixMatch, section 4.
     pub mixup_alpha: f64,
-    /// Steps over which the unlabeled and the pre-mixup loss ramp up. Default 16,384: the original code's 1024 kimg.
+    /// Steps over which the unlabeled and the pre-mixup loss ramp up. Default 16,384: 1,048,576 labeled images, as in the original
+    /// code.
     pub ramp_steps: u64,
     /// Batches over which the model's class distribution is averaged. Default 128: ReMixMatch, section 3.1.
     pub alignment_window: usize,
     /// What one batch leaves of the average of the labels. Default 0.999: the original code.
     pub label_decay: f64,
-    /// Weights of the losses; one of weight 0 is not computed at all.
+    /// Weights of the losses. Of weight 0, the pre-mixup and the rotation loss are not computed at all.
     pub weights: LossWeights,
 }
 
