@@ -1,7 +1,7 @@
 """One call on a machine with an NVIDIA GPU: is the trainer right there, how fast is it, and how fast is PyTorch?
 
-Needs the program built with `--features cuda`, Python with PyTorch, and CIFAR-10 as images in folders, train/CLASS/*.png and
-test/CLASS/*.png, packed into one or more DIR/*.tar.gz; nothing else. **Untried so far**: it has not met a GPU.
+Needs the program built with `--features cuda`, Python with PyTorch, and CIFAR-10 as images in folders, train/CLASS/* and
+test/CLASS/*, packed into one or more DIR/*.tar.gz; and what CUDA needs to run, see docs/training.md. **Untried so far**: it has not met a GPU.
 
     python3 run.py --flywheel ./flywheel --cifar DIR --out OUT
 

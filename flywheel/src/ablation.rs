@@ -67,21 +67,34 @@ pub fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Row>> {
     ensure!(!plan.variants.is_empty() && !plan.seeds.is_empty(), "expected at least one variant and one seed");
     let mut runs = vec![Vec::new(); plan.variants.len()];
     for &seed in &plan.seeds {
+        let mut trained: Vec<(TrainConfig, RunResult)> = Vec::new();
         for (variant, runs) in plan.variants.iter().zip(&mut runs) {
-            runs.push(train(plan, variant, seed, progress)?);
+            let project = Project::open_as(&plan.config, Some(variant.algorithm))?.with_seed(seed);
+            let config = variant.of(project.config().train.clone());
+            let config = TrainConfig { steps: plan.steps.unwrap_or(config.steps), ..config };
+            let result = match trained.iter().find(|(same, _)| *same == config) {
+                Some((_, result)) => result.clone(),
+                None => train(plan, variant, &project, &config, seed, progress)?,
+            };
+            runs.push(result.clone());
+            trained.push((config, result));
         }
     }
     Ok(plan.variants.iter().zip(runs).map(|(variant, runs)| row(variant, runs)).collect())
 }
 
-fn train(plan: &Plan, variant: &Ablation, seed: u32, progress: &Progress) -> Result<RunResult> {
-    let project = Project::open_as(&plan.config, Some(variant.algorithm))?.with_seed(seed);
-    let config = variant.of(project.config().train.clone());
-    let config = TrainConfig { steps: plan.steps.unwrap_or(config.steps), ..config };
+fn train(
+    plan: &Plan,
+    variant: &Ablation,
+    project: &Project,
+    config: &TrainConfig,
+    seed: u32,
+    progress: &Progress,
+) -> Result<RunResult> {
     let name = format!("{}-seed-{seed}", variant.name);
     let folder = project.run_folder(&plan.name).join(&name);
-    let data = ProjectData::load(&project)?.training(&project, Field::default());
-    steps::train::train(&name, &config, &project.config().network, &data, &folder, progress)?;
+    let data = ProjectData::load(project)?.training(project, Field::default());
+    steps::train::train(&name, config, &project.config().network, &data, &folder, progress)?;
     result(&folder, seed)
 }
 

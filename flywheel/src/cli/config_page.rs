@@ -45,7 +45,7 @@ fn table(page: &mut String, name: &str, schema: &Value, root: &Value) {
             page,
             "| `{key}` | {} | {default} | {} |",
             kind(property, root),
-            description(property).replace('\n', " ").replace('|', "\\|")
+            (description(property) + &choices(property, root)).replace('\n', " ").replace('|', "\\|")
         );
     }
     for (key, property) in tables {
@@ -55,7 +55,8 @@ fn table(page: &mut String, name: &str, schema: &Value, root: &Value) {
 }
 
 fn description(schema: &Value) -> String {
-    schema["description"].as_str().unwrap_or_default().to_owned()
+    // Without what makes names links in the documentation of the code.
+    schema["description"].as_str().unwrap_or_default().replace("[`", "`").replace("`]", "`")
 }
 
 fn resolve<'a>(property: &'a Value, root: &'a Value) -> &'a Value {
@@ -66,15 +67,18 @@ fn resolve<'a>(property: &'a Value, root: &'a Value) -> &'a Value {
     reference.unwrap_or(property)
 }
 
+/// What each choice of a key means.
+fn choices(property: &Value, root: &Value) -> String {
+    let choices = resolve(property, root)["oneOf"].as_array().into_iter().flatten();
+    choices
+        .filter_map(|choice| Some(format!(" `\"{}\"`: {}", choice["const"].as_str()?, description(choice))))
+        .collect()
+}
+
 fn kind(property: &Value, root: &Value) -> String {
     let schema = resolve(property, root);
-    let choices: Vec<String> = ["oneOf", "enum"]
-        .iter()
-        .filter_map(|form| schema[form].as_array())
-        .flatten()
-        .filter_map(|choice| choice["const"].as_str().or(choice.as_str()))
-        .map(|choice| format!("`\"{choice}\"`"))
-        .collect();
+    let choices = schema["oneOf"].as_array().into_iter().flatten().filter_map(|choice| choice["const"].as_str());
+    let choices: Vec<String> = choices.map(|choice| format!("`\"{choice}\"`")).collect();
     if !choices.is_empty() {
         return choices.join(" or ");
     }

@@ -20,7 +20,7 @@ use super::layers::resolve;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectConfig {
-    /// An experiment of the papers, as "cifar10-250": its data, network and settings, over which the other keys go.
+    /// An experiment of the papers, as "cifar10-250": its data, network and settings, over which the other keys go. Their names: training.md.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
     /// Where the images are.
@@ -61,7 +61,7 @@ pub struct DataConfig {
     /// as WebDataset does, `KEY.jpg` beside `KEY.cls` or `KEY.json`. Either this or `set`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labeled: Option<PathBuf>,
-    /// A data set of the papers in place of folders, with its own classes, size of images and test set.
+    /// A data set of the papers in place of folders, with its own classes, size of images and test set: `[preprocessing]` is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<Set>,
     /// Folder of that set's official files, where `flywheel data fetch` puts them.
@@ -146,15 +146,13 @@ pub struct ExportConfig {
     /// trusted keys refuse them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_key: Option<PathBuf>,
-    /// How the model takes an image: "f32", planes of numbers from -1 to 1, or "rgb8", the pixels themselves.
+    /// How the model takes an image.
     pub input: InputLayout,
-    /// How the model's file stores kernels: "f32" as trained, "f16" in half of the size, "int8" in a quarter, with a scale for
-    /// each channel. It costs no speed.
+    /// How the model's file stores kernels. It costs no speed.
     pub weights: Storage,
-    /// How the model computes: "f32", or "int8" with kernels and feature maps in 8 bits, whose ranges images of the pool choose;
-    /// the first convolution and the classifier stay in 32, and `weights` says nothing then.
-    /// tract then rounds to 8 bits and multiplies in 32, about as fast as without; engines with 8-bit arithmetic, such as ONNX
-    /// Runtime's, gain by it.
+    /// How the model computes. In 8 bits, images of the pool choose the ranges, the first convolution and the classifier stay in 32,
+    /// and `weights` says nothing. tract then rounds to 8 bits and multiplies in 32, about as fast as without; engines with 8-bit
+    /// arithmetic, such as ONNX Runtime's, gain by it.
     pub arithmetic: Arithmetic,
     /// Fraction of the test set that rounding to fewer bits may cost: a model that loses more does not go out.
     pub max_loss: f64,

@@ -37,9 +37,12 @@ pub fn is_enough(images: usize, margin: f64) -> bool {
     half <= margin / 2.0
 }
 
-/// The interval of two models that agree on every image is as wide as this margin with so many images, less two.
-pub fn needed(margin: f64) -> f64 {
-    (Z_ONE_SIDED / margin.max(1e-9)).ceil()
+/// How many images it takes to show that a model which is as good is within a margin, if the models differ on this fraction of them.
+pub fn needed(margin: f64, differing: f64) -> f64 {
+    // The interval of `matched`: z^2 (differing images + 1) / (images + 2)^2 = margin^2.
+    let precision = (margin.max(1e-9) / Z_ONE_SIDED).powi(2);
+    let root = (differing * differing + 4.0 * precision * (1.0 - 2.0 * differing).max(0.0)).sqrt();
+    ((differing + root) / (2.0 * precision) - 2.0).ceil()
 }
 
 #[cfg(test)]
@@ -47,6 +50,12 @@ mod tests {
     use models::tolerance::SAME_MATH;
 
     use super::*;
+
+    /// In Python, by trying: the first `n` with `1.644854 * ((d * n + 1) / (n + 2)) ** 0.5 / (n + 2) ** 0.5 <= 0.02`.
+    #[test]
+    fn so_many_images_are_needed() {
+        assert_eq!([0.0, 0.02, 0.1].map(|differing| needed(0.02, differing)), [81.0, 171.0, 683.0]);
+    }
 
     /// 102 adjusted pairs, 5.5 of them better and 1.5 worse.
     #[test]

@@ -36,6 +36,11 @@ fn variants_are_compared_at_equal_labels_and_a_second_call_trains_nothing_anew()
     assert_eq!(json()?, rows);
     let table = succeed(folder, &arguments)?;
     assert!(table.contains("| mixmatch") && table.contains("seed 2"), "{table}");
+    // Eight views are the default: one run for both.
+    let alike: Value =
+        serde_json::from_str(&succeed(folder, &["ablate", "--only", "k8,remixmatch", "--steps", "1", "--json"])?)?;
+    assert_eq!((&alike[1]["variant"], &alike[1]["runs"]), (&"remixmatch".into(), &alike[0]["runs"]));
+    assert!(!folder.join("flywheel/runs/ablate/remixmatch-seed-1").exists());
     Ok(())
 }
 

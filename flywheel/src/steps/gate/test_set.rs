@@ -118,9 +118,13 @@ pub fn against(
     };
     let classes = ClassVerdicts::new(names, of_class, config.class_margin);
     let is_within = at_least >= -config.margin;
-    let needed = needed(config.margin);
-    let is_small = labels.len() as f64 + 2.0 < needed;
-    let hint = if is_small { format!("; a test set of {needed:.0} images could show less") } else { String::new() };
+    let differing = pairs.iter().filter(|(_, current, new)| current != new).count() as f64 / pairs.len().max(1) as f64;
+    let needed = needed(config.margin, differing);
+    let may_be_alike = !is_within && difference >= -config.margin && (labels.len() as f64) < needed;
+    let hint = match may_be_alike {
+        true => format!("; it takes {needed:.0} test images to show that one as good is within it"),
+        false => String::new(),
+    };
     let reason = format!(
         "{} points against the current model, at least {} (95 %): {} the margin of -{:.1}{hint}{}",
         points(difference),
@@ -178,7 +182,13 @@ mod tests {
         assert!(against(&current, &logits(400, 5..12), &labels, &config).passed);
         // Twelve more are wrong, three points: refused.
         let worse = against(&current, &logits(400, 0..24), &labels, &config);
-        assert!(!worse.passed && worse.reason.contains("-3.0 points"), "{worse:?}");
+        assert!(
+            !worse.passed && worse.reason.contains("-3.0 points") && !worse.reason.contains("it takes"),
+            "{worse:?}"
+        );
+        // Of 40 images four are answered otherwise, two of them better: that is too few to tell, and how many are not is said.
+        let unclear = against(&logits(40, 0..2), &logits(40, 2..4), &labels[..40], &config);
+        assert!(!unclear.passed && unclear.reason.contains("it takes 683 test images"), "{unclear:?}");
     }
 
     #[test]
