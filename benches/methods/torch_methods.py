@@ -4,7 +4,7 @@ The same images, sizes and settings; the network, the augmentation, the losses a
 Flywheel's. Prints the test accuracy of the averaged weights while it trains, and at the end the median of the last 20 as JSON.
 
     pip install numpy pillow torch
-    python3 torch_methods.py fixmatch --seed 1    # beside train/CLASS/* and test/CLASS/*, as for cifar10.toml
+    python3 torch_methods.py fixmatch --data DIR --seed 1    # DIR has train/CLASS/* and test/CLASS/*, of which it takes the first 200
 """
 
 import argparse

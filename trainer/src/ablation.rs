@@ -1,7 +1,7 @@
 //! Variants of a run: every ablation of the ReMixMatch paper, and the other methods.
 //!
 //! Without strong augmentation too, labels are guessed from the anchor, as the paper says. The original code's program for that one
-//! guesses from the next view.
+//! guesses from the next view, or from the mean of all.
 
 use crate::{
     augment::{Strong, View},

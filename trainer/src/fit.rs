@@ -72,6 +72,7 @@ pub fn fit(
     observer: &mut dyn FnMut(Event),
 ) -> Result<Outcome> {
     let config = config.clone().validate()?;
+    // A device that is not there is said before all images are looked through.
     config.open_devices()?;
     data.validate()?;
     let spec = model_spec(&config, network, data)?;

@@ -21,7 +21,7 @@ use crate::{
 #[command(after_help = "\
 Each variant is trained once for each seed, in a run of its own, flywheel/runs/ablate/VARIANT-seed-SEED (`store.folder` and \
 --name change the first and the third part). A seed decides which images keep their labels and all randomness, so that \
-variants differ in nothing else; two that are the same by the configuration, as `k8` and `remixmatch` by default, are trained \
+variants differ in nothing else; two that are the same by the configuration, as `k8` and `remixmatch` by default, one call trains \
 once. What is printed is the median of the last 20 test accuracies, as in the papers. Interrupted anywhere, the same command \
 goes on; variants can be added later.
 

@@ -188,7 +188,7 @@ pub struct GateConfig {
     /// Fraction of the test set by which a new model might be worse than the current one and still go out: the lower end of
     /// the one-sided 95 % interval of the difference must not be below minus this.
     pub margin: f64,
-    /// The same of each class, on its own images, where there are enough of them for a model that is as good to show it: 27 for 0.2, 108 for
+    /// The same of each class, on its own images, where there are enough of them for a model that is as good to show it: 26 for 0.2, 107 for
     /// 0.1. Where there are fewer, a model is refused only if it is shown to be worse.
     pub class_margin: f64,
     /// The same as `margin` on what devices see, by audit samples that people have labeled. As long as too few are labeled to show that

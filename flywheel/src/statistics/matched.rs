@@ -33,16 +33,18 @@ pub fn matched(pairs: impl Iterator<Item = (f64, bool, bool)> + Clone) -> Estima
 /// Whether so many images can show that a model which is as good is within a margin: half of the interval is then at most half of the
 /// margin, if the models differ on a tenth of them. Nothing that is found bears on it.
 pub fn is_enough(images: usize, margin: f64) -> bool {
-    let half = Z_ONE_SIDED * (TYPICAL / (images as f64 + 2.0)).sqrt();
-    half <= margin / 2.0
+    images as f64 + 2.0 >= pairs(margin, TYPICAL)
 }
 
-/// How many images it takes to show that a model which is as good is within a margin, if the models differ on this fraction of them.
+/// About how many images it takes for nineteen of twenty models that are as good to be shown to be within a margin, if they differ from
+/// the current one on this fraction of the images: the interval's width if they do not differ at all, and what their differences add.
 pub fn needed(margin: f64, differing: f64) -> f64 {
-    // The interval of `matched`: z^2 (differing images + 1) / (images + 2)^2 = margin^2.
-    let precision = (margin.max(1e-9) / Z_ONE_SIDED).powi(2);
-    let root = (differing * differing + 4.0 * precision * (1.0 - 2.0 * differing).max(0.0)).sqrt();
-    ((differing + root) / (2.0 * precision) - 2.0).ceil()
+    (Z_ONE_SIDED / margin + pairs(margin, differing) - 2.0).ceil()
+}
+
+/// So many pairs, of which this fraction differs, have an interval of the margin's width.
+fn pairs(margin: f64, differing: f64) -> f64 {
+    differing * (2.0 * Z_ONE_SIDED / margin).powi(2)
 }
 
 #[cfg(test)]
@@ -51,10 +53,15 @@ mod tests {
 
     use super::*;
 
-    /// In Python, by trying: the first `n` with `1.644854 * ((d * n + 1) / (n + 2)) ** 0.5 / (n + 2) ** 0.5 <= 0.02`.
+    /// In numpy, of 100,000 models each that are as good, differing on 0, 2 and 10 % of so many images, these shares had
+    /// `matched(..).at_least >= -0.02`: 100.0, 96.1 and 95.4 %.
     #[test]
     fn so_many_images_are_needed() {
-        assert_eq!([0.0, 0.02, 0.1].map(|differing| needed(0.02, differing)), [81.0, 171.0, 683.0]);
+        assert_eq!([0.0, 0.02, 0.1].map(|differing| needed(0.02, differing)), [81.0, 622.0, 2786.0]);
+        assert_eq!(
+            [26, 25, 107, 106].map(|images| is_enough(images, if images < 100 { 0.2 } else { 0.1 })),
+            [true, false, true, false]
+        );
     }
 
     /// 102 adjusted pairs, 5.5 of them better and 1.5 worse.

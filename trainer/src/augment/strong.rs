@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CtAugment,
+    CtAugment, Geometry,
     ct_augment::{self, Policy},
     operation::Operation,
     rand_augment,
@@ -84,9 +84,8 @@ impl StrongAugment {
     pub(crate) fn apply(&self, policy: &Policy, image: Pixels, random: &mut Stream) -> Pixels {
         match &self.operations {
             Operations::CtAugment(augment) => augment.apply(policy, image, random),
-            Operations::None | Operations::RandAugment => {
-                ct_augment::apply(policy, image, rand_augment::CANVAS, random)
-            }
+            Operations::None => ct_augment::apply(policy, image, Geometry::default().canvas(), random),
+            Operations::RandAugment => ct_augment::apply(policy, image, rand_augment::CANVAS, random),
         }
     }
 

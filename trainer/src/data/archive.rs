@@ -2,11 +2,11 @@
 //! `key.json`.
 //!
 //! # Reference
-//! The WebDataset format: files that share their name up to the first dot of the last part are one sample. An image keeps its
-//! whole name all the same, since outside of that format names have dots of their own.
+//! The WebDataset format: files that share their name up to the first dot of the last part are one sample. Outside of it names have
+//! dots of their own, so every image counts, and a label that has the whole name of an image is that image's.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, BufReader, Read, Seek},
     path::Path,
@@ -36,12 +36,12 @@ pub struct ArchivedImage {
 ///
 /// # Errors
 /// [`models::Error::Io`] for what is no tar or cut off, [`models::Error::Image`] for a file that is no image;
-/// [`Error::Data`] if there is no image.
+/// [`Error::Data`] if there is no image, or one of which several labels say different things.
 pub fn read(path: &Path, preprocessing: &Preprocessing) -> Result<Vec<ArchivedImage>> {
-    let Content { images, classes } = content(path)?;
+    let Content { images, labels } = content(path)?;
     let decode = |(name, bytes): (String, Vec<u8>)| {
-        let class = parts(&name).and_then(|(key, _)| classes.get(&key).cloned()).or_else(|| folder_of(&name));
         let path = path.join(&name);
+        let class = label(&labels, &name, &path)?.or_else(|| folder_of(&name));
         let pixels = preprocessing.pixels(&path.display().to_string(), &bytes)?;
         Ok(ArchivedImage { file: ImageFile { path, digest: Digest::of(&bytes), pixels }, class })
     };
@@ -75,9 +75,11 @@ pub fn classes(images: &[ArchivedImage]) -> Result<LabelSet> {
 struct Content {
     /// Files by their names.
     images: BTreeMap<String, Vec<u8>>,
-    /// What labels say, by the keys of samples.
-    classes: BTreeMap<String, String>,
+    labels: Labels,
 }
+
+/// What labels say: by the key of their sample, then by their own name without its extension.
+type Labels = BTreeMap<String, BTreeMap<String, String>>;
 
 fn content(path: &Path) -> Result<Content> {
     let failed = || models::Error::io("read", path);
@@ -91,7 +93,7 @@ fn content(path: &Path) -> Result<Content> {
     for entry in archive.entries().map_err(failed())? {
         let mut entry = entry.map_err(failed())?;
         let name = entry.path().map_err(failed())?.to_string_lossy().into_owned();
-        let Some((key, extension)) = parts(&name).filter(|_| entry.size() <= LARGEST) else { continue };
+        let Some(Name { key, stem, extension }) = Name::of(&name).filter(|_| entry.size() <= LARGEST) else { continue };
         let is_image = IMAGE_EXTENSIONS.contains(&extension.as_str());
         if !is_image && extension != "cls" && extension != "json" {
             continue;
@@ -99,10 +101,13 @@ fn content(path: &Path) -> Result<Content> {
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(failed())?;
         match extension.as_str() {
-            "cls" => _ = content.classes.insert(key, String::from_utf8_lossy(&bytes).trim().to_owned()),
+            "cls" => {
+                let class = String::from_utf8_lossy(&bytes).trim().to_owned();
+                content.labels.entry(key).or_default().insert(stem, class);
+            }
             "json" => {
                 if let Some(class) = class_of(&bytes) {
-                    content.classes.entry(key).or_insert(class);
+                    content.labels.entry(key).or_default().entry(stem).or_insert(class);
                 }
             }
             _ => _ = content.images.insert(name, bytes),
@@ -113,12 +118,47 @@ fn content(path: &Path) -> Result<Content> {
     Ok(content)
 }
 
-/// A sample's key, and the file's extension in lower case; none for hidden files.
-fn parts(name: &str) -> Option<(String, String)> {
-    let start = name.rfind('/').map_or(0, |slash| slash + 1);
-    let (stem, extensions) = name[start..].split_once('.')?;
-    let extension = extensions.rsplit('.').next().unwrap_or(extensions);
-    (!stem.is_empty()).then(|| (format!("{}{stem}", &name[..start]), extension.to_lowercase()))
+/// The parts of a file's name.
+struct Name {
+    /// Of its sample: up to the first dot of the last part.
+    key: String,
+    /// Up to the last dot.
+    stem: String,
+    /// In lower case.
+    extension: String,
+}
+
+impl Name {
+    /// None for hidden files and what is in hidden folders.
+    fn of(name: &str) -> Option<Self> {
+        let is_hidden = |part: &str| part.starts_with('.') && part != "." && part != "..";
+        if name.split('/').any(is_hidden) {
+            return None;
+        }
+        let start = name.rfind('/').map_or(0, |slash| slash + 1);
+        let first_dot = start + name[start..].find('.')?;
+        let (stem, extension) = name.rsplit_once('.')?;
+        Some(Self { key: name[..first_dot].into(), stem: stem.into(), extension: extension.to_lowercase() })
+    }
+}
+
+/// The label that has the name of an image, else that of its sample.
+fn label(labels: &Labels, name: &str, path: &Path) -> Result<Option<String>> {
+    let Some((Name { stem, .. }, of_sample)) = Name::of(name).and_then(|n| labels.get(&n.key).map(|l| (n, l))) else {
+        return Ok(None);
+    };
+    if let Some(own) = of_sample.get(&stem) {
+        return Ok(Some(own.clone()));
+    }
+    let said: BTreeSet<&String> = of_sample.values().collect();
+    match said.len() {
+        1 => Ok(said.first().map(|class| (*class).clone())),
+        _ => Err(Error::Data {
+            what: path.display().to_string(),
+            expected: "one label".into(),
+            found: format!("{said:?}"),
+        }),
+    }
 }
 
 fn folder_of(name: &str) -> Option<String> {
@@ -154,6 +194,7 @@ mod tests {
             ("folders.tar.gz", [("cat", 10), ("cat", 20), ("dog", 30)]),
             ("webdataset.tar", [("2", 10), ("10", 20), ("2", 30)]),
             ("json.tar", [("cat", 10), ("dog", 20), ("cat", 30)]),
+            ("dots.tar", [("cat", 10), ("dog", 20), ("dog", 30)]),
         ] {
             let images = read(&fixture(name), &preprocessing)?;
             let found: Vec<_> = images
@@ -170,6 +211,8 @@ mod tests {
         let mut mixed = read(&fixture("webdataset.tar"), &preprocessing)?;
         mixed[0].class = Some("1st".into());
         assert_eq!(classes(&mixed)?.names(), ["10", "1st", "2"]);
+        let error = read(&fixture("two-labels.tar"), &preprocessing).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("a.png: expected one label, found {\"cat\", \"dog\"}"), "{error}");
         Ok(())
     }
 

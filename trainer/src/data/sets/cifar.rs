@@ -81,7 +81,7 @@ const fn layouts(kind: Kind) -> [Layout; 2] {
 pub(super) fn read(kind: Kind, folder: &Path) -> Result<SetData> {
     let [binary, python] = layouts(kind);
     let expected = format!("{} or {}, packed or extracted", binary.archive, python.archive);
-    let mut closest = (Vec::new(), Vec::new());
+    let mut closest: Option<(Vec<&str>, Vec<&str>)> = None;
     for layout in [binary, python] {
         let wanted = [layout.train, &[layout.test, layout.names]].concat();
         let mut files = Files::find(folder, &wanted, Some(layout.archive))?;
@@ -89,12 +89,13 @@ pub(super) fn read(kind: Kind, folder: &Path) -> Result<SetData> {
         if lacking.is_empty() {
             return layout.read(kind, &mut files);
         }
-        if lacking.len() < wanted.len() {
-            closest = (wanted, lacking);
+        if closest.as_ref().is_none_or(|(_, least)| lacking.len() < least.len()) {
+            closest = Some((wanted, lacking));
         }
     }
     let set = if kind == Kind::Ten { "cifar10" } else { "cifar100" };
-    Err(missing(set, folder, &expected, &closest.0, &closest.1))
+    let (wanted, lacking) = closest.unwrap_or_default();
+    Err(missing(set, folder, &expected, &wanted, &lacking))
 }
 
 impl Layout {

@@ -97,7 +97,8 @@ fn what_is_missing_or_cut_off_is_an_error_that_names_it() -> Result<()> {
         let path = folder.path().join(file);
         let bytes = fs::read(&path).expect("a file");
         fs::remove_file(&path).expect("removed");
-        assert!(set.read(folder.path()).is_err_and(|e| e.to_string().contains(file)), "{file} removed");
+        let found = if file.ends_with(".tar.gz") { "found none".into() } else { format!("found all but {file}") };
+        assert!(set.read(folder.path()).is_err_and(|e| e.to_string().contains(&found)), "{file} removed");
         for length in [0, 1, bytes.len() / 3, bytes.len() - 1] {
             fs::write(&path, &bytes[..length]).expect("written");
             let error = set.read(folder.path()).err().map(|e| e.to_string());
