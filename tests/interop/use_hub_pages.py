@@ -33,6 +33,7 @@ with sync_playwright() as playwright:
     expect(page.get_by_role("heading", level=1)).to_have_text("Rounds")
     expect(page.get_by_text("ann")).to_be_visible()
     page.get_by_role("link", name="Review").click()
+    page.wait_for_url("**/review.html")
 
     tiles, progress = page.get_by_role("option"), page.get_by_role("status")
     all_sent = lambda: expect(progress).not_to_contain_text("still to be sent", timeout=15000)

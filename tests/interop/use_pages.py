@@ -80,9 +80,10 @@ with sync_playwright() as playwright:
     download.value.save_as(table)
 
     # The other pages: by the menu, each with its heading, and on a phone nothing is wider than the screen.
-    for name in ["Rounds", "Fleet", "Review", "Confusion", "History"]:
+    for name, file in [("Rounds", "index"), ("Fleet", "fleet"), ("Review", "review"), ("Confusion", "confusion"), ("History", "history")]:
         page.set_viewport_size({"width": 1280, "height": 900})
         page.get_by_role("navigation", name="Pages").get_by_role("link", name=name).click()
+        page.wait_for_url(f"**/{file}.html")
         assert names(page, "heading")[0] == name, names(page, "heading")
         assert page.locator("nav a[aria-current=page]").inner_text() == name
         assert all(image.get_attribute("alt") for image in page.locator("img").all())

@@ -214,11 +214,13 @@
     else decide(button.dataset.label);
   });
 
-  dialog.addEventListener('close', () => {
-    if (dialog.returnValue && labels.includes(field.value)) decide(field.value);
-    else tiles[here].focus();
-    dialog.returnValue = '';
+  // Not when the dialog says that it is closed: that comes later, and a key struck until then would be about the image before.
+  dialog.addEventListener('submit', event => {
+    event.preventDefault();
+    dialog.close();
+    if (event.submitter.value && labels.includes(field.value)) decide(field.value);
   });
+  dialog.addEventListener('close', () => tiles[here].focus());
 
   document.getElementById('help').addEventListener('click', event => {
     const keys = document.getElementById('keys');
