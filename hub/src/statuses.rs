@@ -13,6 +13,8 @@ use crate::{Result, database::Database};
 #[derive(Debug, Default)]
 pub struct Statuses {
     fresh: Mutex<HashMap<String, DeviceStatus>>,
+    /// Held while they are written.
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl Statuses {
@@ -27,23 +29,27 @@ impl Statuses {
         }
     }
 
-    /// Brings everything to the database.
+    /// Brings everything to the database: once this is done, all that came in before is there, whoever wrote it.
     ///
     /// # Errors
     /// [`crate::Error::Database`]; the statuses stay for the next time.
     pub async fn flush(&self, database: &Database) -> Result<()> {
-        let taken = std::mem::take(&mut *self.lock());
-        if taken.is_empty() {
+        let _writing = self.writing.lock().await;
+        let mut statuses: Vec<DeviceStatus> = self.lock().values().cloned().collect();
+        if statuses.is_empty() {
             return Ok(());
         }
-        let mut statuses: Vec<DeviceStatus> = taken.into_values().collect();
         // In one order everywhere: two processes that write the same rows would otherwise wait for each other.
         statuses.sort_by(|a, b| a.device.cmp(&b.device));
-        let written = database.put_statuses(&statuses).await;
-        if written.is_err() {
-            statuses.into_iter().for_each(|status| self.put(status));
+        database.put_statuses(&statuses).await?;
+        // Only now: until then the database does not have them.
+        let mut fresh = self.lock();
+        for written in &statuses {
+            if fresh.get(&written.device) == Some(written) {
+                fresh.remove(&written.device);
+            }
         }
-        written
+        Ok(())
     }
 
     /// How every device is whose key was not revoked, by their names.

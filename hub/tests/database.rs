@@ -4,6 +4,7 @@ use hub::{
     Error, Result,
     database::{Database, SegmentRow},
     rollout::Channel,
+    statuses::Statuses,
 };
 use jiff::{SignedDuration, Timestamp};
 use models::{
@@ -42,6 +43,7 @@ async fn suite(url: &str) -> Result<()> {
     a_revoked_key_is_unknown_and_its_name_is_free(&database).await?;
     segments_are_counted_by_device_and_time(&database).await?;
     of_statuses_the_latest_counts(&database).await?;
+    a_status_is_known_while_it_is_written(&database).await?;
     of_two_who_change_a_channel_one_does(&database).await?;
     who_has_signed_in_is_in_until_it_ends(&database).await?;
     a_secret_is_the_first_that_was_given(&database).await?;
@@ -162,8 +164,8 @@ async fn segments_are_counted_by_device_and_time(database: &Database) -> Result<
     Ok(())
 }
 
-async fn of_statuses_the_latest_counts(database: &Database) -> Result<()> {
-    let status = |device: &str, backlog, second| DeviceStatus {
+fn status(device: &str, backlog: usize, second: i64) -> DeviceStatus {
+    DeviceStatus {
         device: device.into(),
         channel: "stable".into(),
         bundle: Digest::of(b"bundle"),
@@ -173,7 +175,10 @@ async fn of_statuses_the_latest_counts(database: &Database) -> Result<()> {
         backlog,
         update: None,
         reported: at(second),
-    };
+    }
+}
+
+async fn of_statuses_the_latest_counts(database: &Database) -> Result<()> {
     database.put_statuses(&[status("d1", 1, 10), status("d2", 1, 10)]).await?;
     database.put_statuses(&[status("d1", 2, 5), status("d2", 2, 15)]).await?;
     let found = |text: Option<String>| text.and_then(|text| serde_json::from_str::<DeviceStatus>(&text).ok());
@@ -185,6 +190,21 @@ async fn of_statuses_the_latest_counts(database: &Database) -> Result<()> {
     assert_eq!(statuses, [status("d1", 1, 10), status("d2", 2, 15)]);
     database.forget("d1").await?;
     assert_eq!(database.devices().await?, ["d2"]);
+    Ok(())
+}
+
+async fn a_status_is_known_while_it_is_written(database: &Database) -> Result<()> {
+    let statuses = Statuses::default();
+    statuses.put(status("d2", 3, 20));
+    let another_flush = async {
+        statuses.flush(database).await?;
+        database.status("d2").await
+    };
+    let (written, known, read) = tokio::join!(statuses.flush(database), statuses.get(database, "d2"), another_flush);
+    written?;
+    for text in [known?, read?] {
+        assert!(text.is_some_and(|text| text.contains("\"backlog\":3")));
+    }
     Ok(())
 }
 
