@@ -102,6 +102,8 @@ impl Link {
         match outcome {
             // A fleet that was started together does not stay together.
             Ok(()) => (self.failures, self.pause) = (0, self.spread()),
+            // Nobody was asked: who enrols this device does not have to wait for it.
+            Err(Error::NotEnrolled { .. }) => (self.failures, self.pause) = (1, self.spread()),
             Err(e) => {
                 let (first, longest) = if is_refusal(e) { REFUSED } else { OFFLINE };
                 // Full jitter: a fleet that lost its hub does not come back all at once.
@@ -123,7 +125,7 @@ fn is_refusal(error: &Error) -> bool {
     use RefusalCode::{Key, Role, Token};
     match error {
         Error::Refused { refusal, .. } => matches!(refusal.code, Key | Role | Token),
-        Error::NotEnrolled { .. } | Error::Config { .. } => true,
+        Error::Config { .. } => true,
         _ => false,
     }
 }
@@ -229,6 +231,8 @@ mod tests {
         let kept_out = longest(&refused(RefusalCode::Key), 200);
         assert!(kept_out[20..].iter().any(|pause| *pause > 300.0) && kept_out.iter().all(|pause| *pause <= 3600.0));
         assert!(longest(&refused(RefusalCode::TooMuch), 200).iter().all(|pause| *pause <= 300.0));
+        let not_enrolled = Error::NotEnrolled { hub: "x".into(), why: "y".into() };
+        assert!(longest(&not_enrolled, 200).iter().all(|pause| *pause == 0.0), "nobody is asked");
 
         let mut link = link(30.0, None);
         assert!(link.is_due(at(0)));
