@@ -65,6 +65,8 @@ fn schemathesis(folder: &Path, document: &str, examples: u32) -> Result<Command,
     let mut command = python_in(folder)?;
     command.args(["-m", "schemathesis.cli", "run", document, "--checks", "all", "--no-color"]);
     command.args(["--max-examples", &examples.to_string()]);
+    // The same questions every time, whatever the machine's speed.
+    command.args(["--seed", "1", "--request-timeout", "60", "--suppress-health-check", "too_slow,filter_too_much"]);
     Ok(command)
 }
 

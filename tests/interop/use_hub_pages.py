@@ -11,6 +11,7 @@ import sys
 from playwright.sync_api import expect, sync_playwright
 
 address, chromium, token, picture = sys.argv[1:]
+expect.set_options(timeout=30_000)
 
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -36,7 +37,7 @@ with sync_playwright() as playwright:
     page.wait_for_url("**/review.html")
 
     tiles, progress = page.get_by_role("option"), page.get_by_role("status")
-    all_sent = lambda: expect(progress).not_to_contain_text("still to be sent", timeout=15000)
+    all_sent = lambda: expect(progress).not_to_contain_text("still to be sent")
     said = lambda i: tiles.nth(i).locator(".said").inner_text()
     tiles.nth(0).focus()
     for key in ["1", "2", "x", "u"]:

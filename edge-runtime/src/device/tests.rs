@@ -51,7 +51,7 @@ impl Bed {
 
     fn add(&self, numbers: std::ops::Range<u32>) -> TestResult {
         for i in numbers {
-            fs::write(self.path().join(format!("images/{i:03}.png")), fixture::png(i)?)?;
+            durable::write(&self.path().join(format!("images/{i:03}.png")), &fixture::png(i)?)?;
         }
         Ok(())
     }

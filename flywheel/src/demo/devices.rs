@@ -24,7 +24,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::images::Field;
 use crate::{interrupt, project::Project, round};
 
-/// Longest wait for the devices to do something.
+/// Longest wait for a device to do anything.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 
@@ -128,10 +128,14 @@ impl Fleet {
     }
 
     fn wait(&mut self, mut is_done: impl FnMut(&Remote, &DeviceStatus) -> Result<bool>) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
         for device in &mut self.devices {
+            let (mut known, mut since) = (None, Instant::now());
             loop {
                 let status = status(&self.remote, &device.name)?;
+                let counters = status.as_ref().map(|status| status.counters.clone());
+                if counters != known {
+                    (known, since) = (counters, Instant::now());
+                }
                 if let Some(status) = &status
                     && is_done(&self.remote, status)?
                 {
@@ -142,7 +146,7 @@ impl Fleet {
                     bail!("device {} ended ({ended}): {}", device.name, device.last_words());
                 }
                 let (name, words) = (&device.name, device.last_words());
-                ensure!(Instant::now() < end, "device {name} is stuck at {status:?}: {words}");
+                ensure!(since.elapsed() < PATIENCE, "device {name} is stuck at {status:?}: {words}");
                 thread::sleep(POLL);
             }
         }
