@@ -3,13 +3,14 @@
 //!
 //! # Reference
 //! The WebDataset format: files that share their name up to the first dot of the last part are one sample. Outside of it names have
-//! dots of their own, so every image counts, and a label that has the whole name of an image is that image's.
+//! dots of their own, so every image counts but for a labeled sample's other parts, as `key.mask.png` beside `key.jpg` and `key.cls`;
+//! and a label that has the whole name of an image is that image's.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, BufReader, Read, Seek},
-    path::Path,
+    path::{Component, Path},
 };
 
 use flate2::read::GzDecoder;
@@ -22,13 +23,15 @@ use crate::{Error, Result};
 
 /// Files above this are no images and no labels.
 const LARGEST: u64 = 64 << 20;
+/// Links that lead to one another, at most: as many as Linux follows.
+const LINKS: usize = 40;
 
 /// An image of an archive, and what its label says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArchivedImage {
     /// The image; its path is that of the archive and then its own.
     pub file: ImageFile,
-    /// The class: what `.cls` or `.json` says, else the folder it is in.
+    /// The class: what `.cls` or `.json` says; if the archive has no such files, the first folder below those that all images share.
     pub class: Option<String>,
 }
 
@@ -36,16 +39,20 @@ pub struct ArchivedImage {
 ///
 /// # Errors
 /// [`models::Error::Io`] for what is no tar or cut off, [`models::Error::Image`] for a file that is no image;
-/// [`Error::Data`] if there is no image, or one of which several labels say different things.
+/// [`Error::Data`] if there is no image, one of which several labels say different things, or a link to what is not there.
 pub fn read(path: &Path, preprocessing: &Preprocessing) -> Result<Vec<ArchivedImage>> {
-    let Content { images, labels } = content(path)?;
+    let (images, others): (Files, Files) = files(path)?.into_iter().partition(|(name, _)| is_image(name));
+    let labels = Labels::of(&others);
+    let folders = ClassFolders::of(images.keys());
+    let stems: BTreeSet<String> = images.keys().filter_map(|name| Some(Name::of(name)?.stem)).collect();
     let decode = |(name, bytes): (String, Vec<u8>)| {
         let path = path.join(&name);
-        let class = label(&labels, &name, &path)?.or_else(|| folder_of(&name));
+        let class = if labels.is_empty() { folders.class(&name) } else { labels.class(&name, &path)? };
         let pixels = preprocessing.pixels(&path.display().to_string(), &bytes)?;
         Ok(ArchivedImage { file: ImageFile { path, digest: Digest::of(&bytes), pixels }, class })
     };
-    let images: Vec<ArchivedImage> = images.into_par_iter().map(decode).collect::<Result<_>>()?;
+    let samples: Vec<_> = images.into_iter().filter(|(name, _)| !labels.is_other_part(name, &stems)).collect();
+    let images: Vec<ArchivedImage> = samples.into_par_iter().map(decode).collect::<Result<_>>()?;
     match images.is_empty() {
         true => Err(Error::Data {
             what: path.display().to_string(),
@@ -71,17 +78,10 @@ pub fn classes(images: &[ArchivedImage]) -> Result<LabelSet> {
     Ok(LabelSet::new(names)?)
 }
 
-#[derive(Default)]
-struct Content {
-    /// Files by their names.
-    images: BTreeMap<String, Vec<u8>>,
-    labels: Labels,
-}
+/// Images and labels by their names.
+type Files = BTreeMap<String, Vec<u8>>;
 
-/// What labels say: by the key of their sample, then by their own name without its extension.
-type Labels = BTreeMap<String, BTreeMap<String, String>>;
-
-fn content(path: &Path) -> Result<Content> {
+fn files(path: &Path) -> Result<Files> {
     let failed = || models::Error::io("read", path);
     let mut file = BufReader::new(File::open(path).map_err(models::Error::io("open", path))?);
     let mut magic = [0; 2];
@@ -89,33 +89,57 @@ fn content(path: &Path) -> Result<Content> {
     file.rewind().map_err(failed())?;
     let stream: Box<dyn Read> = if is_gzip { Box::new(GzDecoder::new(file)) } else { Box::new(file) };
     let mut archive = tar::Archive::new(stream);
-    let mut content = Content::default();
+    let (mut files, mut links) = (Files::new(), BTreeMap::new());
     for entry in archive.entries().map_err(failed())? {
         let mut entry = entry.map_err(failed())?;
-        let name = entry.path().map_err(failed())?.to_string_lossy().into_owned();
-        let Some(Name { key, stem, extension }) = Name::of(&name).filter(|_| entry.size() <= LARGEST) else { continue };
-        let is_image = IMAGE_EXTENSIONS.contains(&extension.as_str());
-        if !is_image && extension != "cls" && extension != "json" {
+        let kind = entry.header().entry_type();
+        let name = normal(&entry.path().map_err(failed())?);
+        if !is_image(&name) && !is_label(&name) {
             continue;
         }
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(failed())?;
-        match extension.as_str() {
-            "cls" => {
-                let class = String::from_utf8_lossy(&bytes).trim().to_owned();
-                content.labels.entry(key).or_default().insert(stem, class);
-            }
-            "json" => {
-                if let Some(class) = class_of(&bytes) {
-                    content.labels.entry(key).or_default().entry(stem).or_insert(class);
-                }
-            }
-            _ => _ = content.images.insert(name, bytes),
+        if let (true, Some(target)) = (kind.is_hard_link() || kind.is_symlink(), entry.link_name().map_err(failed())?) {
+            // Hard links are named from the archive's top, symbolic ones from where they are.
+            let from = Path::new(&name).parent().filter(|_| kind.is_symlink());
+            links.insert(name.clone(), normal(&from.unwrap_or(Path::new("")).join(target)));
+        } else if kind.is_file() && entry.size() <= LARGEST {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).map_err(failed())?;
+            files.insert(name, bytes);
         }
     }
     // To its end: only there is a gzip's checksum.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(failed())?;
-    Ok(content)
+    for (name, target) in &links {
+        let end = (0..LINKS).try_fold(target, |end, _| links.get(end).ok_or(end)).unwrap_or_else(|end| end);
+        let bytes = files.get(end).cloned().ok_or_else(|| Error::Data {
+            what: path.join(name).display().to_string(),
+            expected: "a link to an image or a label in the same archive".into(),
+            found: format!("one to {target}"),
+        })?;
+        files.insert(name.clone(), bytes);
+    }
+    Ok(files)
+}
+
+/// A path inside an archive without `.` and `..`.
+fn normal(path: &Path) -> String {
+    let mut parts = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => parts.push(part.to_string_lossy()),
+            Component::ParentDir => _ = parts.pop(),
+            _ => {}
+        }
+    }
+    parts.join("/")
+}
+
+fn is_image(name: &str) -> bool {
+    Name::of(name).is_some_and(|name| IMAGE_EXTENSIONS.contains(&name.extension.as_str()))
+}
+
+fn is_label(name: &str) -> bool {
+    Name::of(name).is_some_and(|name| ["cls", "json"].contains(&name.extension.as_str()))
 }
 
 /// The parts of a file's name.
@@ -131,8 +155,7 @@ struct Name {
 impl Name {
     /// None for hidden files and what is in hidden folders.
     fn of(name: &str) -> Option<Self> {
-        let is_hidden = |part: &str| part.starts_with('.') && part != "." && part != "..";
-        if name.split('/').any(is_hidden) {
+        if name.split('/').any(|part| part.starts_with('.')) {
             return None;
         }
         let start = name.rfind('/').map_or(0, |slash| slash + 1);
@@ -142,28 +165,83 @@ impl Name {
     }
 }
 
-/// The label that has the name of an image, else that of its sample.
-fn label(labels: &Labels, name: &str, path: &Path) -> Result<Option<String>> {
-    let Some((Name { stem, .. }, of_sample)) = Name::of(name).and_then(|n| labels.get(&n.key).map(|l| (n, l))) else {
-        return Ok(None);
-    };
-    if let Some(own) = of_sample.get(&stem) {
-        return Ok(Some(own.clone()));
+/// What labels say: by the key of their sample, then by their own name without its extension.
+struct Labels(BTreeMap<String, BTreeMap<String, String>>);
+
+impl Labels {
+    fn of(files: &Files) -> Self {
+        let mut labels = BTreeMap::<String, BTreeMap<String, String>>::new();
+        for (name, bytes) in files {
+            let Some(Name { key, stem, extension }) = Name::of(name) else { continue };
+            let class = match extension.as_str() {
+                "cls" => Some(String::from_utf8_lossy(bytes).trim().to_owned()),
+                _ => class_of(bytes),
+            };
+            if let Some(class) = class {
+                // A .cls comes before a .json of the same name.
+                labels.entry(key).or_default().entry(stem).or_insert(class);
+            }
+        }
+        Self(labels)
     }
-    let said: BTreeSet<&String> = of_sample.values().collect();
-    match said.len() {
-        1 => Ok(said.first().map(|class| (*class).clone())),
-        _ => Err(Error::Data {
-            what: path.display().to_string(),
-            expected: "one label".into(),
-            found: format!("{said:?}"),
-        }),
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The label that has the name of an image, else that of its sample.
+    fn class(&self, name: &str, path: &Path) -> Result<Option<String>> {
+        let sample = Name::of(name).and_then(|name| Some((self.0.get(&name.key)?, name.stem)));
+        let Some((of_sample, stem)) = sample else { return Ok(None) };
+        if let Some(own) = of_sample.get(&stem) {
+            return Ok(Some(own.clone()));
+        }
+        let said: BTreeSet<&String> = of_sample.values().collect();
+        match said.len() {
+            1 => Ok(said.first().map(|class| (*class).clone())),
+            _ => Err(Error::Data {
+                what: path.display().to_string(),
+                expected: "one label".into(),
+                found: format!("{said:?}"),
+            }),
+        }
+    }
+
+    /// Whether an image is a part of a labeled sample whose image, among `stems`, is another.
+    fn is_other_part(&self, name: &str, stems: &BTreeSet<String>) -> bool {
+        Name::of(name).is_some_and(|Name { key, stem, .. }| {
+            let of_sample = self.0.get(&key);
+            let has_label = |name: &String| of_sample.is_some_and(|labels| labels.contains_key(name));
+            stem != key && stems.contains(&key) && has_label(&key) && !has_label(&stem)
+        })
     }
 }
 
-fn folder_of(name: &str) -> Option<String> {
-    let folder = Path::new(name).parent()?.file_name()?;
-    Some(folder.to_string_lossy().into_owned())
+/// Where in an archive the folders of the classes are.
+struct ClassFolders {
+    /// Folders above them.
+    depth: usize,
+}
+
+impl ClassFolders {
+    fn of<'a>(images: impl Iterator<Item = &'a String>) -> Self {
+        let all: BTreeSet<Vec<&str>> = images.map(|name| folders(name)).collect();
+        // In their order the first and the last have the least in common.
+        let (Some(first), Some(last)) = (all.first(), all.last()) else { return Self { depth: 0 } };
+        let shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+        // All in one folder: that is the class.
+        Self { depth: if first == last { shared.saturating_sub(1) } else { shared } }
+    }
+
+    fn class(&self, name: &str) -> Option<String> {
+        folders(name).get(self.depth).map(|&folder| folder.to_owned())
+    }
+}
+
+fn folders(name: &str) -> Vec<&str> {
+    let mut parts: Vec<&str> = name.split('/').collect();
+    parts.pop();
+    parts
 }
 
 /// The label in a sample's JSON.
@@ -195,6 +273,9 @@ mod tests {
             ("webdataset.tar", [("2", 10), ("10", 20), ("2", 30)]),
             ("json.tar", [("cat", 10), ("dog", 20), ("cat", 30)]),
             ("dots.tar", [("cat", 10), ("dog", 20), ("dog", 30)]),
+            ("deep.tar", [("cat", 10), ("cat", 20), ("dog", 30)]),
+            ("links.tar", [("cat", 10), ("cat", 10), ("dog", 10)]),
+            ("masks.tar", [("dog", 10), ("cat", 20), ("", 30)]),
         ] {
             let images = read(&fixture(name), &preprocessing)?;
             let found: Vec<_> = images
@@ -213,6 +294,8 @@ mod tests {
         assert_eq!(classes(&mixed)?.names(), ["10", "1st", "2"]);
         let error = read(&fixture("two-labels.tar"), &preprocessing).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains("a.png: expected one label, found {\"cat\", \"dog\"}"), "{error}");
+        let error = read(&fixture("dangling.tar"), &preprocessing).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("cat/a.png: expected a link to an image") && error.contains("annex/1.png"), "{error}");
         Ok(())
     }
 
