@@ -145,14 +145,24 @@ pub fn thumbnail(name: &str, bytes: &[u8], side: u32) -> Result<Vec<u8>> {
     Ok(png)
 }
 
-/// The decoder fills what a truncated JPEG lacks with grey; so its last scan has to be followed by the end-of-image
-/// marker.
+/// The decoder fills what a truncated JPEG lacks with grey; so its segments and scans have to lead to the end-of-image marker.
+/// What comes after that is not looked at: some phones append a film.
 fn is_cut_off_jpeg(bytes: &[u8]) -> bool {
     const START_OF_IMAGE: [u8; 2] = [0xff, 0xd8];
-    const START_OF_SCAN: [u8; 2] = [0xff, 0xda];
-    const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
-    let last = bytes.windows(2).rev().find(|marker| *marker == START_OF_SCAN || *marker == END_OF_IMAGE);
-    bytes.starts_with(&START_OF_IMAGE) && last != Some(&END_OF_IMAGE)
+    let Some(mut rest) = bytes.strip_prefix(&START_OF_IMAGE) else { return false };
+    // A marker is no stuffed 0xff, no fill byte and, inside a scan, no restart.
+    let is_marker = |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0x01 | 0xd0..=0xd7 | 0xff);
+    while let Some(at) = rest.windows(2).position(is_marker) {
+        match rest[at..] {
+            [_, 0xd9, ..] => return false,
+            [_, _, high, low, ..] => {
+                let length = usize::from(u16::from_be_bytes([high, low]));
+                rest = rest.get(at + 2 + length..).unwrap_or_default();
+            }
+            _ => return true,
+        }
+    }
+    true
 }
 
 fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
@@ -251,6 +261,7 @@ mod tests {
         assert!(encoded.is_ok());
         preprocessing.pixels("whole.jpg", &jpeg)?;
         preprocessing.pixels("padded.jpg", &[jpeg.as_slice(), &[0; 100]].concat())?;
+        preprocessing.pixels("with-film.jpg", &[jpeg.as_slice(), b"\xff\xda"].concat())?;
         let cut = |file: &[u8]| (0..file.len()).map(|end| file[..end].to_vec()).collect::<Vec<_>>();
         for bytes in [cut(&png[..png.len() - 12]), cut(&jpeg), vec![b"text".to_vec()]].concat() {
             let error = preprocessing.pixels("cam/7.png", &bytes).err().map(|e| e.to_string());

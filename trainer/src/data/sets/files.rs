@@ -45,7 +45,12 @@ impl Files {
         let mut files = Self::default();
         let mut packed = None;
         for entry in WalkDir::new(folder).max_depth(DEPTH).follow_links(true).sort_by_file_name() {
-            let entry = entry.map_err(|e| models::Error::io("list", folder)(e.into()))?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                // A link to nowhere, or a folder that is not ours to read, holds none of them.
+                Err(error) if error.depth() > 0 => continue,
+                Err(error) => return Err(models::Error::io("list", folder)(error.into()).into()),
+            };
             let name = entry.file_name().to_str().unwrap_or_default();
             if !entry.file_type().is_file() {
                 continue;

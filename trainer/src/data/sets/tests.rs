@@ -71,6 +71,16 @@ fn stl10_is_read_upright_with_its_folds() -> Result<()> {
 }
 
 #[test]
+fn a_link_to_nowhere_beside_the_files_is_none_of_them() -> Result<()> {
+    let folder = tempfile::tempdir().map_err(models::Error::io("create", "a folder".as_ref()))?;
+    let files = fixtures().join("cifar10-binary").canonicalize().expect("a fixture");
+    std::os::unix::fs::symlink(files, folder.path().join("files")).expect("a link");
+    std::os::unix::fs::symlink("nowhere", folder.path().join("a")).expect("a link");
+    assert_eq!(Set::Cifar10.read(folder.path())?.train.len(), 5);
+    Ok(())
+}
+
+#[test]
 fn the_digits_need_no_files() -> Result<()> {
     let data = Set::Digits.read("nowhere".as_ref())?;
     assert_eq!((data.train.len(), data.test.len(), data.labels.len()), (1340, 457, 10));
