@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::{
-    config::{FixMatchConfig, MixMatchConfig, ReMixMatchConfig, UnlabeledLoss},
+    config::{FixMatchConfig, MixMatchConfig, NetworkConfig, ReMixMatchConfig, UnlabeledLoss},
     data::loader::Drawn,
     net::{self, NamedTensors, numbers},
     random,
@@ -53,23 +53,37 @@ fn three_steps_of_each_method_are_those_of_the_reference() {
         ..remixmatch
     };
     let fixmatch = FixMatchConfig { unlabeled_ratio: 2, threshold: 0.5, ..Default::default() };
-    for (name, config) in [
-        ("supervised", config(Algorithm::Supervised)),
-        ("mixmatch", TrainConfig { mixmatch, ..config(Algorithm::MixMatch) }),
-        ("remixmatch", TrainConfig { remixmatch, ..config(Algorithm::ReMixMatch) }),
-        ("remixmatch_ablated", TrainConfig { remixmatch: ablated, ..config(Algorithm::ReMixMatch) }),
-        ("fixmatch", TrainConfig { fixmatch, ..config(Algorithm::FixMatch) }),
+    let small = NetworkConfig::wide_resnet(10, 1);
+    for (name, network, config) in [
+        ("supervised", small, config(Algorithm::Supervised)),
+        ("supervised_wrn_16_2", NetworkConfig::wide_resnet(16, 2), config(Algorithm::Supervised)),
+        (
+            "supervised_wrn_21_2",
+            NetworkConfig { scales: 4, ..NetworkConfig::wide_resnet(21, 2) },
+            config(Algorithm::Supervised),
+        ),
+        ("mixmatch", small, TrainConfig { mixmatch, ..config(Algorithm::MixMatch) }),
+        ("remixmatch", small, TrainConfig { remixmatch, ..config(Algorithm::ReMixMatch) }),
+        ("remixmatch_ablated", small, TrainConfig { remixmatch: ablated, ..config(Algorithm::ReMixMatch) }),
+        ("fixmatch", small, TrainConfig { fixmatch, ..config(Algorithm::FixMatch) }),
     ] {
         let mut method = Method::new(&config, CLASSES, None);
         for (index, expected) in (0..).zip(vectors::steps::<Vec<Expected>>(&format!("/steps/{name}"))) {
-            check(&format!("{name}, step {index}"), &config, &mut method, index, &expected);
+            check(&format!("{name}, step {index}"), &network, &config, &mut method, index, &expected);
         }
     }
 }
 
-fn check(name: &str, config: &TrainConfig, method: &mut Method, index: u64, expected: &Expected) {
-    let spec = NetworkSpec::wide_resnet(10, 1, INPUT, CLASSES).expect("a network");
-    let network = network(&spec);
+fn check(
+    name: &str,
+    network: &NetworkConfig,
+    config: &TrainConfig,
+    method: &mut Method,
+    index: u64,
+    expected: &Expected,
+) {
+    let spec = network.spec(INPUT, CLASSES).expect("a network");
+    let network = network_of_noise(&spec);
     let batch = batch(config, &spec, index, expected.images);
     let losses = method.losses(&network, &batch, FIRST_STEP + index);
     let Readings { numbers: found, mean_probs, .. } = losses.read(None).expect("numbers");
@@ -104,7 +118,7 @@ fn check(name: &str, config: &TrainConfig, method: &mut Method, index: u64, expe
     }
 }
 
-fn network(spec: &NetworkSpec) -> WideResNet {
+fn network_of_noise(spec: &NetworkSpec) -> WideResNet {
     let device = Device::flex();
     let mut trained: Vec<_> =
         spec.tensors().into_iter().chain(spec.rotation_head()).filter(|tensor| tensor.role.is_trained()).collect();

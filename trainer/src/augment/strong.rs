@@ -96,3 +96,23 @@ impl StrongAugment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random;
+
+    /// Sheared to its end, an image brings in what lies beyond its border: grey with RandAugment, black with CTAugment.
+    #[test]
+    fn each_kind_applies_operations_by_its_own_rules() {
+        let white = Pixels { height: 16, width: 16, channels: 1, data: vec![255; 256] };
+        let corner = |strong| {
+            let augment = StrongAugment::new(&TrainConfig { strong, ..TrainConfig::default() });
+            let sheared =
+                augment.apply(&vec![(Operation::ShearX, vec![1.0])], white.clone(), &mut random::stream(0, "test"));
+            assert_eq!(augment.apply(&Policy::new(), white.clone(), &mut random::stream(0, "test")), white);
+            sheared.data.iter().copied().min()
+        };
+        assert_eq!((corner(Strong::RandAugment), corner(Strong::CtAugment)), (Some(127), Some(0)));
+    }
+}

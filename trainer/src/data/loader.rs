@@ -236,7 +236,12 @@ mod tests {
     use std::{collections::BTreeSet, thread};
 
     use super::*;
-    use crate::{algorithm::Method, augment::operation::Operation, config::Algorithm, data::digits};
+    use crate::{
+        algorithm::Method,
+        augment::{Strong, operation::Operation},
+        config::Algorithm,
+        data::digits,
+    };
 
     /// What CTAugment learns is drawn by from the step after the next on: the next one is drawn already.
     #[test]
@@ -264,6 +269,47 @@ mod tests {
             assert!(lowest(&mut sampler) < 0.1);
             assert!(lowest(&mut loader.sampler().clone()) > 0.9);
         });
+    }
+
+    /// Each row: how the labeled images are seen, and each view of the unlabeled ones; and whether the strong ones are probed.
+    #[test]
+    fn a_method_and_its_switches_see_images_as_they_say() {
+        use View::{Plain, Strong as Strongly, Weak};
+
+        let data = digits::split(1).training();
+        let seen = |algorithm, change: fn(&mut TrainConfig)| {
+            let mut config = TrainConfig { batch: 4, ..TrainConfig::of(algorithm) };
+            config.remixmatch.strong_views = 1;
+            config.fixmatch.unlabeled_ratio = 1;
+            change(&mut config);
+            let Plan { jobs, probes, .. } = Sampler::new(Method::recipe(&config), &config, &data).plan(&data);
+            let view = |job: &Job| match (job.weak, &job.policy[..]) {
+                (None, []) => Plain,
+                (Some(_), []) => Weak,
+                (weak, policy) => {
+                    let is_cut_out = policy.last() == Some(&(Operation::Cutout, vec![1.0]));
+                    assert!(weak.is_some() && is_cut_out == config.cutout, "{policy:?}");
+                    Strongly
+                }
+            };
+            let rows = jobs.chunks(4).map(|jobs| {
+                let views: Vec<View> = jobs.iter().map(view).collect();
+                assert!(views.iter().all(|view| *view == views[0]), "{views:?}");
+                views[0]
+            });
+            (rows.collect::<Vec<_>>(), probes.len() == 4)
+        };
+        let (supervised, mixmatch) = (Algorithm::Supervised, Algorithm::MixMatch);
+        let (fixmatch, remixmatch) = (Algorithm::FixMatch, Algorithm::ReMixMatch);
+        assert_eq!(seen(supervised, |_| {}), (vec![Weak], false));
+        assert_eq!(seen(mixmatch, |_| {}), (vec![Weak, Weak, Weak], false));
+        assert_eq!(seen(fixmatch, |_| {}), (vec![Weak, Weak, Strongly], true));
+        assert_eq!(seen(fixmatch, |c| c.strong = Strong::RandAugment), (vec![Weak, Weak, Strongly], false));
+        assert_eq!(seen(remixmatch, |_| {}), (vec![Strongly, Weak, Strongly], true));
+        assert_eq!(seen(remixmatch, |c| c.cutout = true), (vec![Strongly, Weak, Strongly], true));
+        assert_eq!(seen(remixmatch, |c| c.strong = Strong::None), (vec![Weak, Weak, Weak], false));
+        assert_eq!(seen(remixmatch, |c| c.remixmatch.anchor = Strongly), (vec![Strongly, Strongly, Strongly], true));
+        assert_eq!(seen(remixmatch, |c| c.remixmatch.anchor = Plain), (vec![Strongly, Plain, Strongly], true));
     }
 
     /// The specification's section 0, steps 2 and 3.
