@@ -3,7 +3,7 @@
 mod methods;
 
 use burn::tensor::Device;
-use models::NetworkSpec;
+use models::{NetworkSpec, Preprocessing};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -133,23 +133,24 @@ pub struct TrainConfig {
     pub devices: Vec<usize>,
     /// What convolutions are computed in while training.
     pub precision: Precision,
-    /// Root seed of all randomness.
+    /// Root seed of all randomness. Default 1.
     pub seed: u64,
     /// Optimiser steps. Default 1,048,576: the papers' 2^26 labeled images in batches of 64.
     pub steps: u64,
     /// Labeled images a step, and unlabeled ones (FixMatch: times its ratio). Default 64: the papers. A multiple of 4
     /// with a rotation loss.
     pub batch: usize,
-    /// What turns gradients into weights. Default "adam"; FixMatch "sgd".
+    /// What turns gradients into weights. Default "adam": ReMixMatch, section 4; FixMatch "sgd", section 2.4.
     pub optimizer: Optimizer,
     /// Learning rate at the start. Default 0.002: ReMixMatch, section 4; FixMatch 0.03, section 4.
     pub learning_rate: f64,
-    /// How the learning rate falls. Default "constant"; FixMatch "cosine".
+    /// How the learning rate falls. Default "constant": ReMixMatch, section 4; FixMatch "cosine", section 2.4.
     pub schedule: Schedule,
     /// Momentum of "sgd", in Nesterov's form. Default 0.9: FixMatch, section 4.
     pub momentum: f64,
     /// Weight decay of kernels. With "adam" decoupled: kernels lose `learning_rate * weight_decay` of themselves a step.
-    /// With "sgd" part of the gradient. Default 0.02: the original code of MixMatch and ReMixMatch; FixMatch 0.0005.
+    /// With "sgd" part of the gradient. Default 0.02: the original code of MixMatch and ReMixMatch; FixMatch 0.0005,
+    /// section 4.1.
     pub weight_decay: f64,
     /// What one step leaves of the EMA model. Default 0.999: ReMixMatch, section 4.
     pub ema_decay: f64,
@@ -270,6 +271,16 @@ impl TrainConfig {
         self.remixmatch.validate()?;
         self.fixmatch.validate()?;
         Ok(self)
+    }
+
+    /// Whether images of this preprocessing can be trained on, which needs none of them to be read.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if they are to be turned and are no squares.
+    pub fn validate_input(&self, preprocessing: &Preprocessing) -> Result<()> {
+        let [_, height, width] = preprocessing.shape();
+        let expected = "a square, for the rotation loss; or train.remixmatch.weights.rotation = 0";
+        check("preprocessing", !self.has_rotation_loss() || height == width, expected, format!("{height}x{width}"))
     }
 
     /// The learning rate of the step after so many.

@@ -82,14 +82,7 @@ pub fn fit(
 }
 
 fn model_spec(config: &TrainConfig, network: &NetworkConfig, data: &TrainingData) -> Result<ModelSpec> {
-    let input = data.preprocessing.shape();
-    if config.has_rotation_loss() && input[1] != input[2] {
-        return Err(Error::Config {
-            key: "preprocessing",
-            expected: "a square, for the rotation loss; or train.remixmatch.weights.rotation = 0".into(),
-            found: format!("{}x{}", input[1], input[2]),
-        });
-    }
+    config.validate_input(&data.preprocessing)?;
     if !Method::recipe(config).unlabeled.is_empty() && data.unlabeled.is_empty() {
         return Err(Error::Data {
             what: "unlabeled images".into(),
@@ -97,7 +90,7 @@ fn model_spec(config: &TrainConfig, network: &NetworkConfig, data: &TrainingData
             found: "none".into(),
         });
     }
-    let network = network.spec(input, data.labels.len())?;
+    let network = network.spec(data.preprocessing.shape(), data.labels.len())?;
     Ok(ModelSpec { network, labels: data.labels.clone(), preprocessing: data.preprocessing.clone() }.validate()?)
 }
 

@@ -22,8 +22,8 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 #[serde(deny_unknown_fields, default)]
 pub struct SyncConfig {
     /// Seconds between two contacts, give or take a tenth. None: 30 with a hub, and with a folder whenever the device looks at its
-    /// source. After a failure a random time comes on top, whose limit doubles with each: a second at first, at most five minutes,
-    /// or an hour if a hub does not let the device in.
+    /// source. After a failure a random time comes on top, whose limit doubles with each: from a second to five minutes, or from a
+    /// minute to an hour if a hub does not let the device in. A device that is not enrolled yet looks for its key without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every_seconds: Option<f64>,
     /// Hours of the day, of the device's own time zone, in which the remote is contacted: from the first until the second begins,

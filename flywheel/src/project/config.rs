@@ -254,7 +254,7 @@ impl ProjectConfig {
     /// As [`ProjectConfig::parse`].
     pub fn parse_as(text: &str, algorithm: Option<Algorithm>) -> Result<Self> {
         let config: Self = resolve(text, algorithm)?.try_into()?;
-        config.train.clone().validate()?;
+        config.train.clone().validate()?.validate_input(&config.preprocessing)?;
         let data = &config.data;
         ensure!(
             data.labeled.is_some() != data.set.is_some(),
@@ -331,5 +331,8 @@ mod tests {
             let error = ProjectConfig::parse(&format!("{SMALLEST}{addition}")).err().map(|e| format!("{e:#}"));
             assert!(error.as_ref().is_some_and(|e| e.contains(said)), "{error:?} does not say {said:?}");
         }
+        let wide = SMALLEST.replace("width = 32", "width = 48");
+        assert!(ProjectConfig::parse(&wide).is_err_and(|e| e.to_string().contains("32x48: expected a square")));
+        assert!(ProjectConfig::parse(&format!("{wide}[train]\nalgorithm = 'supervised'")).is_ok());
     }
 }

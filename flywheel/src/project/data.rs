@@ -309,7 +309,7 @@ fn draw(image: Digest, seed: u32) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::ProjectConfig, *};
 
     fn images(count: u32, class: usize) -> Labeled {
         let image = |i: u32| {
@@ -360,6 +360,66 @@ mod tests {
         assert!(untested.contains("no image in the test set"), "{untested}");
         let single = check(&both, &one, config("labeled = 'l'")?);
         assert!(single.contains("expected at least two"), "{single}");
+        Ok(())
+    }
+
+    /// A tar of images of one grey value each.
+    fn tar(path: &Path, images: &[(&str, u8)]) -> Result<()> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, value) in images {
+            let png = Pixels { height: 4, width: 4, channels: 1, data: vec![*value; 16] }.to_png()?;
+            let mut header = tar::Header::new_gnu();
+            header.set_size(png.len() as u64);
+            tar.append_data(&mut header, name, &png[..])?;
+        }
+        Ok(models::durable::write(path, &tar.into_inner()?)?)
+    }
+
+    #[test]
+    fn tars_take_the_place_of_folders() -> Result<()> {
+        let root = tempfile::tempdir()?;
+        let project = Project {
+            config: ProjectConfig::parse(
+                "[data]\nlabeled = 'l.tar'\ntest = 't.tar'\nunlabeled = 'u.tar'\n\
+                 [preprocessing]\ncolor = 'gray'\nheight = 4\nwidth = 4",
+            )?,
+            root: root.path().to_owned(),
+        };
+        tar(&root.path().join("l.tar"), &[("images/cat/1.png", 10), ("images/dog/1.png", 20)])?;
+        tar(&root.path().join("t.tar"), &[("dog/1.png", 30), ("cat/1.png", 40)])?;
+        // One is in the test set.
+        tar(&root.path().join("u.tar"), &[("1.png", 30), ("2.png", 50)])?;
+        let data = ProjectData::load(&project)?;
+        let found = |files: &Labeled| -> Vec<(u8, usize)> {
+            files.iter().map(|(file, class)| (file.pixels.data[0], *class)).collect()
+        };
+        assert_eq!(data.labels.names(), ["cat", "dog"]);
+        assert_eq!((found(&data.labeled), found(&data.test)), (vec![(10, 0), (20, 1)], vec![(40, 0), (30, 1)]));
+        assert_eq!(data.unlabeled.iter().map(|file| file.pixels.data[0]).collect::<Vec<_>>(), [50]);
+
+        tar(&root.path().join("t.tar"), &[("dog/1.png", 30), ("fox/1.png", 40)])?;
+        let error = ProjectData::load(&project).err().map(|e| format!("{e:#}")).unwrap_or_default();
+        assert!(error.contains("t.tar/fox/1.png: expected one of the classes"), "{error}");
+        Ok(())
+    }
+
+    /// Files of the official format, by numpy: `trainer/fixtures/make_datasets.py`.
+    #[test]
+    fn a_set_of_the_papers_brings_its_own_unlabeled_images_and_test_set() -> Result<()> {
+        let folder = Path::new("../trainer/fixtures/datasets/stl10").canonicalize()?;
+        let text = format!("preset = 'stl10-1000'\n[data]\nset_folder = {folder:?}");
+        let read = |text: &str| -> Result<ProjectData> {
+            let project = Project { config: ProjectConfig::parse(text)?, root: PathBuf::new() };
+            ProjectData::of_set(&project, Set::Stl10)
+        };
+        // The preset wants 1,000 labels; the two images of the fixture are too few, even for one of each class.
+        assert!(read(&text).is_err_and(|e| e.to_string().contains("data.labels = 1000: expected 10 to 2")));
+        let text = text.replace("preset = 'stl10-1000'\n[data]", "[data]\nset = 'stl10'");
+        let data = read(&text)?;
+        assert_eq!((data.labeled.len(), data.unlabeled.len(), data.test.len()), (2, 1, 1));
+        let chosen: Vec<_> = data.labeled.iter().map(|(file, class)| (file.path.as_path(), *class)).collect();
+        assert_eq!(chosen, [(Path::new("stl10/train/1"), 0), (Path::new("stl10/train/0"), 9)], "a class at a time");
+        assert_eq!(data.unlabeled[0].pixels.shape(), [3, 96, 96]);
         Ok(())
     }
 

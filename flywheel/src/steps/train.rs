@@ -71,7 +71,7 @@ struct RunPage<'a> {
 }
 
 impl RunPage<'_> {
-    /// Takes in what happened, and writes the page after an evaluation.
+    /// Takes in what happened, and writes the page: early with losses alone, as the first evaluation can be hours away.
     fn update(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Resumed(step) => {
@@ -81,10 +81,9 @@ impl RunPage<'_> {
             }
             Event::Step(_) => Ok(()),
             Event::Logged(record) => {
-                let evaluated = matches!(record, Record::Evaluation(_));
-                let last = record.step() == self.config.steps;
+                let last = matches!(record, Record::Evaluation(_)) && record.step() == self.config.steps;
                 self.records.push(record);
-                if evaluated && (last || Instant::now() >= self.next) {
+                if last || Instant::now() >= self.next {
                     self.next = Instant::now() + PAGE_EVERY;
                     let page = training_page(self.name, self.config, self.data, &self.records);
                     durable::write(&self.path, report::html(&page).as_bytes())?;

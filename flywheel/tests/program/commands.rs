@@ -22,6 +22,7 @@ fn project(folder: &Path) -> TestResult {
         ("steps = 1500", "steps = 150"),
         ("batch = 32", "batch = 8"),
         ("strong_views = 4", "strong_views = 2"),
+        ("log_every = 20", "log_every = 5"),
         ("checkpoint_every = 100", "checkpoint_every = 5"),
         ("shift = 4", "shift = 1"),
         ("flip = true", "flip = false"),
@@ -64,6 +65,8 @@ fn ones_own_images_become_a_bundle_that_classifies_and_a_killed_training_resumes
 
     // Killed once a checkpoint is there, and started again.
     kill_in_training(folder, &["train", "--run", "killed"], "killed")?;
+    let page = fs::read_to_string(folder.join("flywheel/runs/killed/report.html"))?;
+    assert!(page.contains("http-equiv=\"refresh\""), "it does not grow before the first evaluation: {page}");
     succeed(folder, &["train", "--run", "killed"])?;
     let model = |run: &str| fs::read(folder.join(format!("flywheel/runs/{run}/model.safetensors")));
     assert!(model("whole")? == model("killed")?, "the killed run ended elsewhere");
