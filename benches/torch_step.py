@@ -98,12 +98,12 @@ def soft_cross_entropy(logits, targets):
     return -(targets * F.log_softmax(logits.float(), 1)).sum(1).mean()
 
 
-def supervised(network, images, args, _):
+def supervised(network, images, args, *_):
     targets = F.one_hot(torch.arange(len(images), device=images.device) % 10, 10).float()
     return soft_cross_entropy(network.classifier(network(images)), targets)
 
 
-def remixmatch(network, images, args, order):
+def remixmatch(network, images, args, order, weight, partner):
     """Anchor, alignment, sharpening, mixup, interleaved groups, four losses; as ReMixMatch's original code."""
     size, views = args.batch, args.views
     with torch.no_grad():
@@ -114,9 +114,6 @@ def remixmatch(network, images, args, order):
         labels = F.one_hot(torch.arange(size, device=images.device) % 10, 10).float()
         targets = torch.cat([labels] + [guessed] * (views + 1))
         rows = len(targets)
-        weight = torch.distributions.Beta(0.75, 0.75).sample((rows,)).to(images.device)
-        weight = torch.maximum(weight, 1 - weight)
-        partner = torch.randperm(rows, device=images.device)
         pool = images[:rows]
         mixed = pool[partner].lerp(pool, weight[:, None, None, None])[order]
         targets = targets[partner].lerp(targets, weight[:, None])[order]
@@ -129,12 +126,13 @@ def remixmatch(network, images, args, order):
             everything = everything.contiguous(memory_format=torch.channels_last)
     features = network(everything, views + 4)
     logits = network.classifier(features[: rows + size])
-    labeled = order < size
+    # Weights in place of a selection, whose length the processor would wait for.
+    labeled = (order < size).float()
     losses = -(targets * F.log_softmax(logits[:rows].float(), 1)).sum(1)
     turned = torch.arange(size, device=images.device) * 4 // size
     return (
-        losses[labeled].sum() / size
-        + 1.5 * losses[~labeled].sum() / (rows - size)
+        (losses * labeled).sum() / size
+        + 1.5 * (losses * (1 - labeled)).sum() / (rows - size)
         + 0.5 * soft_cross_entropy(logits[rows:], guessed)
         + 0.5 * F.cross_entropy(network.rotation(features[rows + size :]).float(), turned)
     )
@@ -178,7 +176,7 @@ def main():
     assert args.network != "28-2" or trained == 1_469_642, trained
     if args.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network)
+    average = copy.deepcopy(network).eval()
     step = {"supervised": supervised, "remixmatch": remixmatch}[args.method]
     rows = args.batch * (1 if args.method == "supervised" else args.views + 2)
     images = torch.randn(rows, 3, 32, 32, device=device)
@@ -189,19 +187,27 @@ def main():
     others = [p for n, p in network.named_parameters() if p.dim() == 1]
     groups = [{"params": kernels, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.002, fused=True)
-    loss_of = torch.compile(step) if args.compile else step
+    alpha = torch.tensor(0.75, device=device)
+    beta = torch.distributions.Beta(alpha, alpha, validate_args=False)
+
+    def probe(images):
+        return average.classifier(average(images))
+
+    if args.compile:
+        step, probe = torch.compile(step), torch.compile(probe)
 
     def one_step():
+        weight = beta.sample((rows,))
+        weight, partner = torch.maximum(weight, 1 - weight), torch.randperm(rows, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=args.bf16):
-            loss = loss_of(network, images, args, order)
+            loss = step(network, images, args, order, weight, partner)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 0.001)
             if args.method == "remixmatch":
-                average.eval()
-                average.classifier(average(images[: args.batch]))
+                probe(images[: args.batch])
         return loss
 
     def synchronised():

@@ -1,21 +1,26 @@
 """One call on a machine with an NVIDIA GPU: is the trainer right there, how fast is it, and how fast is PyTorch?
 
 Needs the program built with `--features cuda`, Python with PyTorch, and CIFAR-10 as images in folders, train/CLASS/* and
-test/CLASS/*, packed into one or more DIR/*.tar.gz; and what CUDA needs to run, see docs/training.md. **Untried so far**: it has not met a GPU.
+test/CLASS/*, packed into one or more DIR/*.tar.gz. What the program wants of the CUDA toolkit (docs/training.md) is taken from
+PyTorch's packages where the machine has none. **Untried so far**: it has not met a GPU.
 
     python3 run.py --flywheel ./flywheel --cifar DIR --out OUT
 
-Ends within the given minutes, less than ten if not told otherwise: what does not fit is left out, and said. Later runs can do
-the rest into the same OUT: `--views 1 --precisions f32 --minutes 0`.
+Ends within the given minutes, less than ten if not told otherwise. What comes first matters most, and what does not fit is left
+out, and said. Later runs can do the rest into the same OUT: `--views 1 --precisions f32 --minutes 0`.
 
 1. Proves forward and gradients against the processor (`flywheel doctor --device cuda`).
-2. Times a ReMixMatch step of WRN-28-2 (K = 8 and 1, bf16 and f32) here and in PyTorch (bf16 autocast and f32 with TF32,
+2. Trains CIFAR-10 with 250 labels for the given minutes (K = 8, bf16) and logs accuracy and images a second against step.
+3. Times a ReMixMatch step of WRN-28-2 (bf16 and f32, K = 8 and 1) here and in PyTorch (bf16 autocast and f32 with TF32,
    channels_last, compiled), in turn, and prints the ratios. Beside them what the step's time can go to: what memory traffic
-   and arithmetic need at least, what launches take at most (the same step with 4 images in place of 64: as many launches,
-   next to no work), and the share in which the GPU waited for images.
-3. Trains CIFAR-10 with 250 labels for the given minutes and logs accuracy against step.
+   and arithmetic need at least, what launches take at most (a step with 4 images in place of 64: as many launches, next to no
+   work), and the share in which the trainer waited for images.
 
-Writes OUT/results.json and prints tables in Markdown.
+Kernels are tuned in the first steps, which can take a minute and is not counted. Our step has augmentation and the way of the
+images to the GPU in it, PyTorch's has not.
+
+Writes OUT/results.json, OUT/results.md with the tables, and OUT/log.txt with what the programs said. Exit status 1: the numbers
+are not the processor's, or nothing was timed.
 """
 
 import argparse
@@ -29,14 +34,18 @@ import statistics
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 
-BATCH = 64
 HERE = pathlib.Path(__file__).resolve().parent
+BATCH = 64
+# Of a log's lines, each of ten steps, the first are not counted, and so many are enough.
+WARM_UP, LINES = 4, 8
+# Accuracy is that of averaged weights, over a hundred steps in place of a thousand: some minutes are hundreds of steps.
 PROJECT = """
 [data]
-labeled = "train"
-test = "test"
+labeled = "{data}/train"
+test = "{data}/test"
 labels = 250
 
 [preprocessing]
@@ -44,30 +53,28 @@ color = "rgb"
 height = 32
 width = 32
 
+[network]
+depth = 28
+width = 2
+
 [train]
 device = "cuda"
 precision = "{precision}"
 batch = {batch}
-steps = {steps}
-log_every = {log_every}
+steps = 1000000
+log_every = 10
 evaluate_every = {evaluate_every}
-checkpoint_every = {evaluate_every}
+checkpoint_every = 1000000
+ema_decay = 0.99
+norm_rate = 0.05
 
 [train.remixmatch]
 strong_views = {views}
-ramp_steps = {ramp_steps}
+ramp_steps = 4096
 
 [store]
-folder = "runs-{name}"
+folder = "{name}"
 """
-
-
-def unpack(source, folder):
-    for archive in sorted(source.glob("*.tar.gz")):
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    missing = [part for part in ("train", "test") if not (folder / part).is_dir()]
-    assert not missing, f"{source}: expected archives with the folders train and test, there is no {missing} in them"
 
 
 class Budget:
@@ -80,85 +87,160 @@ class Budget:
         return min(most, self.end - time.monotonic())
 
 
-def run(command, timeout):
-    """Exit status and output. What has not ended in time is killed, with everything that it has started."""
-    command = [str(part) for part in command]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        output = process.communicate(timeout=max(timeout, 1))
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output = process.communicate()
-    return process.returncode, *output
+def unpack(source, folder):
+    for archive in sorted(source.glob("*.tar.gz")):
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    missing = [part for part in ("train", "test") if not (folder / part).is_dir()]
+    assert not missing, f"{source}: expected archives with the folders train and test, there is no {missing} in them"
 
 
-def project(folder, name, **settings):
-    # A run of an earlier call would go on, and its log would be read.
-    shutil.rmtree(folder / f"runs-{name}", ignore_errors=True)
-    path = folder / f"{name}.toml"
-    path.write_text(PROJECT.format(name=name, **settings))
-    return path
+def machine():
+    import torch
+
+    assert torch.cuda.is_available(), "PyTorch sees no NVIDIA GPU"
+    return f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, PyTorch {torch.__version__}"
 
 
-def records(folder, name):
-    log = folder / f"runs-{name}" / "runs" / "train" / "metrics.jsonl"
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+def cuda_toolkit(folder):
+    """Environment in which the program finds the toolkit's headers and NVRTC: the machine's, or those of PyTorch's packages."""
+    import torch
+
+    packages = pathlib.Path(torch.__file__).parents[1] / "nvidia"
+    nvcc = shutil.which("nvcc")
+    roots = [os.environ.get("CUDA_PATH"), "/usr/local/cuda", "/opt/cuda", nvcc and pathlib.Path(nvcc).resolve().parents[1]]
+    roots = [pathlib.Path(root) for root in roots if root]
+    roots += [header.parents[1] for header in sorted(packages.glob("*/include/cuda_fp16.h"))]
+    root = next((root for root in roots if (root / "include" / "cuda_fp16.h").exists()), None)
+    places = [root / part for part in ("lib64", "lib", "targets/x86_64-linux/lib") if root]
+    places += [library.parent for library in packages.glob("*/lib/libnvrtc.so*")]
+    libraries = [library for place in places for library in sorted(place.glob("libnvrtc.so*"))]
+    environment = dict(os.environ)
+    if root:
+        environment["CUDA_PATH"] = str(root)
+    if libraries:
+        # Under the name that is asked for first, whatever version it is.
+        (folder / "lib").mkdir()
+        (folder / "lib" / "libnvrtc.so").symlink_to(libraries[0].resolve())
+        search = [str(folder / "lib"), str(libraries[0].resolve().parent), os.environ.get("LD_LIBRARY_PATH", "")]
+        environment["LD_LIBRARY_PATH"] = ":".join(filter(None, search))
+    return environment, f"CUDA headers: {root}; NVRTC: {libraries[0] if libraries else None}"
 
 
-def start(flywheel, folder, name, config):
-    with open(folder / f"{name}.log", "wb") as log:
-        return subprocess.Popen([flywheel, "train", "--config", config], stdout=log, stderr=log)
+class Program:
+    """Flywheel, and what is said by it and by PyTorch."""
+
+    def __init__(self, path, folder, environment, log):
+        self.path, self.folder, self.environment, self.log = path, folder, environment, log
+
+    def start(self, command, **pipes):
+        return subprocess.Popen([str(part) for part in command], env=self.environment, start_new_session=True, **pipes)
+
+    def run(self, command, timeout):
+        """Exit status, or none if it did not end in time and was killed; and its output."""
+        process = self.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            out, err = process.communicate(timeout=max(timeout, 1))
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            status = None
+        self.say(command, out + err)
+        return status, out, err
+
+    def say(self, command, text):
+        self.log.write(f"$ {' '.join(map(str, command))}\n{text}\n")
+        self.log.flush()
+
+    def doctor(self, timeout):
+        status, out, err = self.run([self.path, "doctor", "--device", "cuda"], timeout)
+        said = {None: f"did not end within {timeout:.0f} s", 0: "passed"}.get(status, f"failed: {(out + err)[-2000:]}")
+        return {"passed": status == 0, "said": said, "text": out}
+
+    def train(self, name, timeout, seconds=None, **settings):
+        """Trains until there are enough lines in the log or, if told so, for some seconds from the first of them."""
+        config = self.folder / f"{name}.toml"
+        config.write_text(PROJECT.format(name=name, data=self.folder, **settings))
+        command = [self.path, "train", "--config", config]
+        deadline = time.monotonic() + timeout
+        begun = None
+        with open(self.folder / f"{name}.log", "w+") as output:
+            training = self.start(command, stdout=output, stderr=output)
+            while training.poll() is None and time.monotonic() < deadline:
+                lines = len(self.records(name, "train"))
+                begun = begun or (time.monotonic() if lines else None)
+                if lines >= WARM_UP + LINES if seconds is None else begun and time.monotonic() >= begun + seconds:
+                    break
+                time.sleep(0.2)
+            stop(training)
+            output.seek(0)
+            said = output.read()
+        self.say(command, said)
+        lines = self.records(name, "train")
+        result = {
+            "images_per_second": [(r["step"], r["images_per_second"]) for r in lines],
+            "accuracy": [(r["step"], r["test"]["accuracy"]) for r in self.records(name, "evaluation")],
+        }
+        counted = lines[WARM_UP:]
+        if not counted:
+            error = f"{len(lines)} lines in the log within {timeout:.0f} s; exit status {training.returncode}: {said[-1000:]}"
+            return result | {"error": error}
+        speed = statistics.median(r["images_per_second"] for r in counted)
+        return result | {
+            "milliseconds": 1e3 * settings["batch"] * (settings["views"] + 5) / speed,
+            "waiting": statistics.median(r["waiting"] for r in counted),
+        }
+
+    def records(self, name, kind):
+        log = self.folder / name / "runs" / "train" / "metrics.jsonl"
+        text = log.read_text() if log.exists() else ""
+        # The last line may be half written.
+        records = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [record for record in records if record["kind"] == kind]
+
+    def pytorch(self, views, precision, timeout):
+        """Compiled, or as it is if that fails."""
+        command = [sys.executable, HERE.parent / "torch_step.py", "--method", "remixmatch", "--network", "28-2"]
+        command += ["--batch", BATCH, "--views", views, "--device", "cuda", "--channels-last", "--warm-up", 10, "--steps", 30]
+        command += ["--bf16"] if precision == "bf16" else []
+        budget = Budget(timeout / 60)
+        for options in (["--compile"], []):
+            status, out, err = self.run(command + options, budget.left())
+            if status == 0:
+                return json.loads(out) | {"compiled": bool(options)}
+            if budget.left() < 20:
+                break
+        return {"error": f"PyTorch, within {timeout:.0f} s: exit status {status}: {err[-1000:]}"}
 
 
 def stop(training):
     """As Ctrl-C does; what does not obey within some seconds is killed."""
     training.send_signal(signal.SIGTERM)
     try:
-        training.wait(15)
+        training.wait(10)
     except subprocess.TimeoutExpired:
-        training.kill()
+        os.killpg(training.pid, signal.SIGKILL)
         training.wait()
 
 
-def ours(flywheel, folder, views, precision, batch, timeout):
-    """Median over the log's lines but the first ones: kernels are tuned in those."""
-    name = f"step-k{views}-{precision}-{batch}"
-    steps = 120
-    config = project(folder, name, precision=precision, batch=batch, steps=steps, log_every=10, evaluate_every=steps + 1,
-                     views=views, ramp_steps=16384)
-    training = start(flywheel, folder, name, config)
-    deadline = time.monotonic() + timeout
-    # The end of the run measures the test set; what counts is in the log by then.
-    while training.poll() is None and time.monotonic() < deadline:
-        if sum(r["kind"] == "train" for r in records(folder, name)) >= steps // 10:
-            break
-        time.sleep(0.5)
-    stop(training)
-    lines = [r for r in records(folder, name) if r["kind"] == "train"][4:]
-    if not lines:
-        said = (folder / f"{name}.log").read_text(errors="replace")[-2000:]
-        return {"error": f"too few lines in the log after {timeout:.0f} s; exit status {training.returncode}: {said}"}
-    speed = statistics.median(r["images_per_second"] for r in lines)
-    return {
-        "milliseconds": 1e3 * batch * (views + 5) / speed,
-        "images_per_second": speed,
-        "waiting": statistics.median(r["waiting"] for r in lines),
-    }
-
-
-def pytorch(views, precision, timeout):
-    command = [sys.executable, HERE.parent / "torch_step.py", "--method", "remixmatch", "--network", "28-2"]
-    command += ["--batch", str(BATCH), "--views", str(views), "--device", "cuda", "--channels-last", "--compile", "--warm-up", "8", "--steps", "30"]
-    command += ["--bf16"] if precision == "bf16" else []
-    status, out, err = run(command, timeout)
-    return json.loads(out) if status == 0 else {"error": f"PyTorch, within {timeout:.0f} s: exit status {status}: {err[-2000:]}"}
+def convolutions():
+    """WRN-28-2's, as (kernel, channels in, channels out, side of the input, side of the output)."""
+    yield 3, 3, 16, 32, 32
+    inputs, side = 16, 32
+    for outputs in (32, 64, 128):
+        for block in range(4):
+            after = side // 2 if block == 0 and outputs > 32 else side
+            yield 3, inputs, outputs, side, after
+            yield 3, outputs, outputs, after, after
+            if inputs != outputs:
+                yield 1, inputs, outputs, side, after
+            inputs, side = outputs, after
 
 
 def limits(views, precision):
-    """Milliseconds that a step needs at least, if every convolution's operands pass through memory once and nothing else does.
-
-    WRN-28-2 on 32x32: 0.42 GFLOP forward an image; forward and both gradients for all passes but the anchor's and the
-    probes', which are forward alone. Activations: each of 28 convolutions reads its input and writes its output.
+    """Milliseconds that a step needs at least, if every convolution's images pass through memory once, in the precision's size,
+    and nothing else does. Forward and both gradients for all passes but the anchor's and the probes', which are forward alone.
     """
     import torch
 
@@ -179,43 +261,45 @@ def limits(views, precision):
 
     bandwidth = 2 * size / seconds(lambda: y.copy_(x))
     arithmetic = 2 * 8192**3 / seconds(lambda: a @ a)
-    learned, forward_only = BATCH * (views + 4), BATCH * 2
-    flop = 0.424e9 * (3 * learned + forward_only)
-    channels = [(16, 32 * 32, 1), (32, 32 * 32, 8), (64, 16 * 16, 8), (128, 8 * 8, 8)]
-    elements = sum(c * pixels * 2 * layers for c, pixels, layers in channels)
-    traffic = elements * (2 if precision == "bf16" else 4) * (3 * learned + forward_only)
+    passes = 3 * BATCH * (views + 4) + BATCH * 2
+    flop = passes * sum(2 * k * k * i * o * after * after for k, i, o, _, after in convolutions())
+    elements = passes * sum(i * before * before + o * after * after for _, i, o, before, after in convolutions())
     return {
         "bandwidth_gb_per_s": bandwidth / 1e9,
         "arithmetic_tflop_per_s": arithmetic / 1e12,
-        "memory_ms": 1e3 * traffic / bandwidth,
+        "memory_ms": 1e3 * elements * (2 if precision == "bf16" else 4) / bandwidth,
         "arithmetic_ms": 1e3 * flop / arithmetic,
     }
 
 
-def train(flywheel, folder, seconds):
-    config = project(folder, "long", precision="bf16", batch=BATCH, steps=1 << 20, log_every=50, evaluate_every=500, views=8,
-                     ramp_steps=4096)
-    began = time.monotonic()
-    training = start(flywheel, folder, "long", config)
-    try:
-        training.wait(seconds)
-    except subprocess.TimeoutExpired:
-        pass
-    took = time.monotonic() - began
-    stop(training)
-    lines = records(folder, "long")
-    result = {
-        "seconds": took,
-        "accuracy": [(r["step"], r["test"]["accuracy"]) for r in lines if r["kind"] == "evaluation"],
-        "images_per_second": [(r["step"], r["images_per_second"]) for r in lines if r["kind"] == "train"][::10],
-    }
-    said = (folder / "long.log").read_text(errors="replace")[-2000:]
-    return result if result["accuracy"] else result | {"error": f"no evaluation within {took:.0f} s: {said}"}
+def tables(results):
+    """Everything known, as Markdown."""
+    lines = [results.get("machine", ""), "", f"`flywheel doctor --device cuda`: {results['doctor']['said']}", results["doctor"]["text"], ""]
+    lines += ["| K | precision | flywheel, ms | PyTorch, ms | ratio | memory at least, ms | arithmetic at least, ms | waiting for images |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    errors = []
+    for name, row in results.items():
+        if not name.startswith("step "):
+            continue
+        mine, peer, least = row["flywheel"], row["pytorch"], row["limits"]
+        errors += [f"{name}, {who}: {r['error']}" for who, r in (("flywheel", mine), ("PyTorch", peer)) if "error" in r]
+        shown = [f"{r['milliseconds']:.1f}" if "error" not in r else "?" for r in (mine, peer)]
+        shown[1] += " (not compiled)" if not peer.get("compiled", True) else ""
+        ratio = f"{peer['milliseconds'] / mine['milliseconds']:.2f}" if "?" not in shown else "?"
+        waiting = f"{100 * mine['waiting']:.0f} %" if "error" not in mine else "?"
+        cells = [row["views"], row["precision"], *shown, ratio, f"{least['memory_ms']:.1f}", f"{least['arithmetic_ms']:.1f}", waiting]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    launches = results.get("launches", {"error": "left out"})
+    lines += ["", f"A step of 4 images, bf16, K = 8: {launches.get('error') or '%.1f ms' % launches['milliseconds']}"]
+    if training := results.get("training"):
+        lines += ["", "| step | test accuracy |", "|---|---|"]
+        lines += [f"| {step} | {100 * accuracy:.1f} % |" for step, accuracy in training["accuracy"]]
+    return "\n".join(lines + [""] + errors) + "\n"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--flywheel", required=True)
+    parser.add_argument("--flywheel", type=pathlib.Path, required=True)
     parser.add_argument("--cifar", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--minutes", type=float, default=2, help="of training; 0 for none")
@@ -223,53 +307,48 @@ def main():
     parser.add_argument("--views", type=int, nargs="+", default=[8, 1])
     parser.add_argument("--precisions", nargs="+", default=["bf16", "f32"], choices=["bf16", "f32"])
     args = parser.parse_args()
-    everything, steps = Budget(args.within), Budget(args.within - args.minutes)
+    budget = Budget(args.within)
     args.out.mkdir(parents=True, exist_ok=True)
-    unpack(args.cifar, args.out)
-    flywheel = str(pathlib.Path(args.flywheel).resolve())
     path = args.out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
 
     def keep(key, value):
         results[key] = value
         path.write_text(json.dumps(results, indent=1))
+        print(f"{budget.left():.0f} s left: measured {key}", file=sys.stderr, flush=True)
 
-    status, out, err = run([flywheel, "doctor", "--device", "cuda"], steps.left(60))
-    print(out, err, sep="\n", flush=True)
-    keep("doctor", {"passed": status == 0, "text": out})
+    with tempfile.TemporaryDirectory() as folder, open(args.out / "log.txt", "a") as log:
+        folder = pathlib.Path(folder)
+        unpack(args.cifar, folder)
+        environment, toolkit = cuda_toolkit(folder)
+        program = Program(args.flywheel.resolve(), folder, environment, log)
+        keep("machine", f"{machine()}; {toolkit}")
+        keep("doctor", program.doctor(budget.left(150)))
 
-    print("| K | precision | flywheel, ms | PyTorch, ms | ratio | memory at least, ms | arithmetic at least, ms | launches at most, ms "
-          "| waiting |\n|---|---|---|---|---|---|---|---|---|", flush=True)
-    no_time = {"error": "left out: no time was left"}
-    for precision, views in itertools.product(args.precisions, args.views):
-        name = f"K={views} {precision}"
-        mine, peer, launches = no_time, no_time, no_time
-        least = limits(views, precision)
-        if steps.left() > 60:
-            mine = ours(flywheel, args.out, views, precision, BATCH, steps.left(90) - 15)
-        if steps.left() > 60:
-            peer = pytorch(views, precision, steps.left(150))
-        if steps.left() > 30:
-            launches = ours(flywheel, args.out, views, precision, 4, steps.left(60) - 15)
-        keep(f"step {name}", {"flywheel": mine, "pytorch": peer, "flywheel, 4 images": launches, "limits": least})
-        for what, measured in [("flywheel", mine), ("PyTorch", peer), ("flywheel, 4 images", launches)]:
-            if "error" in measured:
-                print(f"{name}, {what}: {measured['error']}", file=sys.stderr, flush=True)
-        milliseconds = lambda measured: f"{measured['milliseconds']:.1f}" if "error" not in measured else "?"
-        both = "error" not in mine and "error" not in peer
-        ratio = f"{peer['milliseconds'] / mine['milliseconds']:.2f}" if both else "?"
-        waiting = f"{100 * mine['waiting']:.0f} %" if "error" not in mine else "?"
-        print(
-            f"| {views} | {precision} | {milliseconds(mine)} | {milliseconds(peer)} | {ratio} | {least['memory_ms']:.1f} "
-            f"| {least['arithmetic_ms']:.1f} | {milliseconds(launches)} | {waiting} |",
-            flush=True,
-        )
-    if args.minutes > 0 and everything.left() > 30:
-        training = train(flywheel, args.out, everything.left(60 * args.minutes) - 15)
-        keep("training", training)
-        print(f"trained for {training['seconds']:.0f} s", training.get("error", ""))
-        for step, accuracy in training["accuracy"]:
-            print(f"step {step}: test accuracy {100 * accuracy:.1f} %")
+        no_time = {"error": "left out: no time was left"}
+        training = no_time
+        if args.minutes > 0:
+            settings = {"views": 8, "precision": "bf16", "batch": BATCH, "evaluate_every": 100}
+            training = program.train("long", budget.left(60 * args.minutes + 120), 60 * args.minutes, **settings)
+            keep("training", training)
+        for precision, views in itertools.product(args.precisions, args.views):
+            settings = {"views": views, "precision": precision, "evaluate_every": 1000000}
+            mine, peer = no_time, no_time
+            if (precision, views) == ("bf16", 8) and "error" not in training:
+                mine = training
+            elif budget.left() > 40:
+                mine = program.train(f"step-{precision}-{views}", budget.left(120) - 12, batch=BATCH, **settings)
+            if budget.left() > 40:
+                peer = program.pytorch(views, precision, budget.left(120) - 5)
+            row = {"views": views, "precision": precision, "flywheel": mine, "pytorch": peer, "limits": limits(views, precision)}
+            keep(f"step {precision} K={views}", row)
+            if (precision, views) == ("bf16", 8) and budget.left() > 40:
+                keep("launches", program.train("launches", budget.left(90) - 12, batch=4, **settings))
+    page = tables(results)
+    (args.out / "results.md").write_text(page)
+    print(page)
+    timed = any("error" not in row["flywheel"] for name, row in results.items() if name.startswith("step "))
+    sys.exit(0 if results["doctor"]["passed"] and timed else 1)
 
 
 if __name__ == "__main__":
