@@ -28,6 +28,7 @@
 //! | `algorithm` | one training step of each method |
 //! | `optimizer`, `ema` | what turns gradients into weights |
 //! | `parallel` | the replicas of a step, one a device |
+//! | [`memory`] | memory that a program keeps from step to step |
 //! | [`doctor`] | whether a device computes what the processor computes |
 //! | [`mod@fit`], [`evaluate`], `checkpoint`, [`metrics`] | the loop, its measurements, its memory |
 //!
@@ -45,6 +46,7 @@ mod ema;
 mod error;
 pub mod evaluate;
 pub mod fit;
+pub mod memory;
 pub mod metrics;
 mod net;
 mod optimizer;

@@ -107,6 +107,27 @@ enum Command {
     ConfigPage,
 }
 
+impl Command {
+    /// Whether it trains.
+    fn trains(&self) -> bool {
+        matches!(
+            self,
+            Self::Demo(_)
+                | Self::Train(_)
+                | Self::Ablate(_)
+                | Self::Round(_)
+                | Self::Loop(_)
+                | Self::Rebuild(_)
+                | Self::Simulate(_)
+        )
+    }
+
+    /// Whether it goes on where it was stopped if it is called again.
+    fn resumes(&self) -> bool {
+        matches!(self, Self::Data(_)) || self.trains() && !matches!(self, Self::Demo(_) | Self::Loop(_))
+    }
+}
+
 /// Options of every command that works on a project.
 #[derive(Debug, Args)]
 struct ProjectArgs {
@@ -124,15 +145,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(program) => program,
         Err(exit) => return exit,
     };
-    let resumes = matches!(
-        program.command,
-        Command::Data(_)
-            | Command::Train(_)
-            | Command::Ablate(_)
-            | Command::Round(_)
-            | Command::Rebuild(_)
-            | Command::Simulate(_)
-    );
+    if program.command.trains() {
+        trainer::memory::keep();
+    }
+    let resumes = program.command.resumes();
     let result = match program.command {
         Command::Edge(command) => return edge_runtime::cli::execute(command),
         Command::Demo(args) => demo::run(args),

@@ -76,6 +76,8 @@ impl Fleet {
             let process = Command::new(program)
                 .args(["edge", "run", "--json", "--stop-on-eof", "--config"])
                 .arg(&config_file)
+                // A device does not train.
+                .env_remove(trainer::memory::VARIABLE)
                 // Held open by this process: if it is killed, the devices stop too.
                 .stdin(Stdio::piped())
                 .stderr(log.try_clone()?)
