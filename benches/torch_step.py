@@ -43,7 +43,7 @@ class Norm(nn.Module):
                 F.batch_norm(part, *running.get(group, (None, None)), self.weight, self.bias, True, 0.001, 1e-3)
                 for group, part in enumerate(x.chunk(groups))
             ]
-            y = torch.cat(parts)
+            y = torch.cat(parts) if groups > 1 else parts[0]
         else:
             n, c, h, w = x.shape
             z = x.float().reshape(groups, n // groups, c, h, w)

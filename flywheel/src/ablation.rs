@@ -93,6 +93,7 @@ fn train(
 ) -> Result<RunResult> {
     let name = format!("{}-seed-{seed}", variant.name);
     let folder = project.run_folder(&plan.name).join(&name);
+    config.validate_input(&project.config().preprocessing)?;
     let data = ProjectData::load(project)?.training(project, Field::default());
     steps::train::train(&name, config, &project.config().network, &data, &folder, progress)?;
     result(&folder, seed)

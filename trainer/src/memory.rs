@@ -15,8 +15,8 @@ pub const VARIABLE: &str = "GLIBC_TUNABLES";
 const TUNABLES: &str = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=17179869184:\
                         glibc.malloc.top_pad=268435456";
 
-/// Starts this program anew in its place, with the same arguments, so that it keeps its memory. For the first line of a program that
-/// trains: whatever it has done before is lost.
+/// Starts this program anew in its place, with the same arguments, so that it keeps its memory: until it ends, it has what it had at
+/// most. To be called before a program has done anything, all of which would be done again.
 ///
 /// Returns if it has been started so already, or with tunables of somebody else's choice; on systems without glibc; and where it
 /// cannot be done. Then training is slower, to the same numbers.

@@ -47,8 +47,9 @@ struct Output {
 
 pub(super) fn run(args: TrainArgs) -> Result<()> {
     let project = Project::open(&args.project.config)?;
-    let data = ProjectData::load(&project)?.training(&project, Field::default());
     let config = project.config();
+    config.train.validate_input(&config.preprocessing)?;
+    let data = ProjectData::load(&project)?.training(&project, Field::default());
     let folder = project.run_folder(&args.run);
     let weights = steps::train::train(&args.run, &config.train, &config.network, &data, &folder, &Progress::default())?;
     let output = Output {

@@ -65,7 +65,7 @@ fn plot(run: &Run, curves: &[Curve], y: Axis, what: &str, format: fn(f64) -> Str
     html! {
         figure {
             @if entries.is_empty() {
-                figcaption { strong { (what) } " are not recorded yet." }
+                figcaption { strong { (what) } " are not recorded." }
             } @else {
                 figcaption {
                     strong { (what) } " with their last values"

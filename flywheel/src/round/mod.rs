@@ -98,6 +98,7 @@ pub fn run_by(clock: &dyn Fn() -> Timestamp, project: &Project, progress: &Progr
     let name = round_name(round);
     let remote = open_remote(project)?;
     tell_back(&heed_rollouts(project, &remote, clock())?, &name, progress);
+    project.config().train.validate_input(&project.config().preprocessing)?;
     let data = ProjectData::load(project)?;
     let mut current = load_current(project, &data)?;
 

@@ -44,6 +44,11 @@ fn kill_in_training(folder: &Path, arguments: &[&str], run: &str) -> TestResult 
     while !run.join("checkpoint.safetensors").exists() && Instant::now() < end {
         thread::sleep(Duration::from_millis(5));
     }
+    if cfg!(all(target_os = "linux", target_env = "gnu")) {
+        let environment = fs::read(format!("/proc/{}/environ", process.id()))?;
+        let environment = String::from_utf8_lossy(&environment);
+        assert!(environment.contains("GLIBC_TUNABLES="), "it gives its memory back at every step: {environment}");
+    }
     process.kill()?;
     process.wait()?;
     assert!(!run.join("model.safetensors").exists(), "it was killed too late to show anything");
@@ -62,6 +67,13 @@ fn ones_own_images_become_a_bundle_that_classifies_and_a_killed_training_resumes
     let events: Vec<_> = events.filter(|path| path.to_string_lossy().contains(".tfevents.")).collect();
     let [events] = &events[..] else { panic!("{events:?}") };
     assert!(String::from_utf8_lossy(&fs::read(events)?).contains("accuracy/test"));
+
+    // Before any image is looked for.
+    let config = fs::read_to_string(folder.join("flywheel.toml"))?;
+    let wide = config.replace("labeled = \"images\"", "labeled = \"nowhere\"").replace("width = 8", "width = 16");
+    fs::write(folder.join("wide.toml"), wide)?;
+    let error = fail(folder, &["train", "--config", "wide.toml"])?;
+    assert!(error.contains("preprocessing = 8x16: expected a square"), "{error}");
 
     // Killed once a checkpoint is there, and started again.
     kill_in_training(folder, &["train", "--run", "killed"], "killed")?;

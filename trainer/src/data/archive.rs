@@ -42,7 +42,7 @@ pub struct ArchivedImage {
 /// [`Error::Data`] if there is no image, one of which several labels say different things, or a link to what is not there.
 pub fn read(path: &Path, preprocessing: &Preprocessing) -> Result<Vec<ArchivedImage>> {
     let (images, others): (Files, Files) = files(path)?.into_iter().partition(|(name, _)| is_image(name));
-    let labels = Labels::of(&others);
+    let labels = Labels::of(&others, &images);
     let folders = ClassFolders::of(images.keys());
     let stems: BTreeSet<String> = images.keys().filter_map(|name| Some(Name::of(name)?.stem)).collect();
     let decode = |(name, bytes): (String, Vec<u8>)| {
@@ -90,25 +90,37 @@ fn files(path: &Path) -> Result<Files> {
     let stream: Box<dyn Read> = if is_gzip { Box::new(GzDecoder::new(file)) } else { Box::new(file) };
     let mut archive = tar::Archive::new(stream);
     let (mut files, mut links) = (Files::new(), BTreeMap::new());
+    let mut others = Vec::new();
     for entry in archive.entries().map_err(failed())? {
         let mut entry = entry.map_err(failed())?;
         let kind = entry.header().entry_type();
         let name = normal(&entry.path().map_err(failed())?);
-        if !is_image(&name) && !is_label(&name) {
-            continue;
-        }
+        // An archive may hold a name twice: the last one counts.
         if let (true, Some(target)) = (kind.is_hard_link() || kind.is_symlink(), entry.link_name().map_err(failed())?) {
             // Hard links are named from the archive's top, symbolic ones from where they are.
             let from = Path::new(&name).parent().filter(|_| kind.is_symlink());
-            links.insert(name.clone(), normal(&from.unwrap_or(Path::new("")).join(target)));
-        } else if kind.is_file() && entry.size() <= LARGEST {
+            let target = normal(&from.unwrap_or(Path::new("")).join(target));
+            match is_image(&name) || is_label(&name) {
+                true => _ = (files.remove(&name), links.insert(name, target)),
+                false => others.push((name, target)),
+            }
+        } else if (is_image(&name) || is_label(&name)) && kind.is_file() && entry.size() <= LARGEST {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(failed())?;
+            links.remove(&name);
             files.insert(name, bytes);
         }
     }
     // To its end: only there is a gzip's checksum.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(failed())?;
+    let is_folder = |target: &String| files.keys().any(|name| name.starts_with(&format!("{target}/")));
+    if let Some((name, target)) = others.iter().find(|(_, target)| is_folder(target)) {
+        return Err(Error::Data {
+            what: path.join(name).display().to_string(),
+            expected: "no links to folders in an archive".into(),
+            found: format!("one to {target}"),
+        });
+    }
     for (name, target) in &links {
         let end = (0..LINKS).try_fold(target, |end, _| links.get(end).ok_or(end)).unwrap_or_else(|end| end);
         let bytes = files.get(end).cloned().ok_or_else(|| Error::Data {
@@ -169,10 +181,14 @@ impl Name {
 struct Labels(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Labels {
-    fn of(files: &Files) -> Self {
+    /// Those of samples that have an image.
+    fn of(files: &Files, images: &Files) -> Self {
+        let keys: BTreeSet<String> = images.keys().filter_map(|name| Some(Name::of(name)?.key)).collect();
         let mut labels = BTreeMap::<String, BTreeMap<String, String>>::new();
         for (name, bytes) in files {
-            let Some(Name { key, stem, extension }) = Name::of(name) else { continue };
+            let Some(Name { key, stem, extension }) = Name::of(name).filter(|name| keys.contains(&name.key)) else {
+                continue;
+            };
             let class = match extension.as_str() {
                 "cls" => Some(String::from_utf8_lossy(bytes).trim().to_owned()),
                 _ => class_of(bytes),
@@ -210,9 +226,8 @@ impl Labels {
     /// Whether an image is a part of a labeled sample whose image, among `stems`, is another.
     fn is_other_part(&self, name: &str, stems: &BTreeSet<String>) -> bool {
         Name::of(name).is_some_and(|Name { key, stem, .. }| {
-            let of_sample = self.0.get(&key);
-            let has_label = |name: &String| of_sample.is_some_and(|labels| labels.contains_key(name));
-            stem != key && stems.contains(&key) && has_label(&key) && !has_label(&stem)
+            let has_no_label_of_its_own = self.0.get(&key).is_some_and(|labels| !labels.contains_key(&stem));
+            stem != key && stems.contains(&key) && has_no_label_of_its_own
         })
     }
 }
@@ -296,6 +311,8 @@ mod tests {
         assert!(error.contains("a.png: expected one label, found {\"cat\", \"dog\"}"), "{error}");
         let error = read(&fixture("dangling.tar"), &preprocessing).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains("cat/a.png: expected a link to an image") && error.contains("annex/1.png"), "{error}");
+        let error = read(&fixture("linked-folder.tar"), &preprocessing).err().map(|e| e.to_string());
+        assert!(error.as_ref().is_some_and(|e| e.contains("b: expected no links to folders")), "{error:?}");
         Ok(())
     }
 

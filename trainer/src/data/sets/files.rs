@@ -47,8 +47,8 @@ impl Files {
         for entry in WalkDir::new(folder).max_depth(DEPTH).follow_links(true).sort_by_file_name() {
             let entry = match entry {
                 Ok(entry) => entry,
-                // A link to nowhere, or a folder that is not ours to read, holds none of them.
-                Err(error) if error.depth() > 0 => continue,
+                // A link to nowhere is none of them.
+                Err(error) if error.depth() > 0 && is_dangling(&error) => continue,
                 Err(error) => return Err(models::Error::io("list", folder)(error.into()).into()),
             };
             let name = entry.file_name().to_str().unwrap_or_default();
@@ -112,6 +112,10 @@ impl Files {
         };
         Ok((found.name, bytes))
     }
+}
+
+fn is_dangling(error: &walkdir::Error) -> bool {
+    error.loop_ancestor().is_some() || error.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
 /// The error for a folder that lacks some of a data set's `wanted` files.

@@ -47,7 +47,7 @@ impl Value {
     }
 }
 
-/// Reads a pickle of protocol 1 to 4, of which Python 2 wrote the official files; `name` is for errors.
+/// Reads a pickle of protocol 1 to 4; `name` is for errors.
 pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Value> {
     let mut machine = Machine { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: BTreeMap::new() };
     machine.run().ok_or_else(|| {
