@@ -294,6 +294,7 @@ def tables(results):
     launches = results.get("launches", {"error": "left out"})
     lines += ["", f"A step of 4 images, bf16, K = 8: {launches.get('error') or '%.1f ms' % launches['milliseconds']}"]
     if training := results.get("training"):
+        errors += [f"training: {training['error']}"] if "error" in training else []
         lines += ["", "| step | test accuracy |", "|---|---|"]
         lines += [f"| {step} | {100 * accuracy:.1f} % |" for step, accuracy in training["accuracy"]]
     return "\n".join(lines + [""] + errors) + "\n"

@@ -58,8 +58,8 @@ pub struct ProjectConfig {
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// Folder of labeled images: one sub-folder a class, `FOLDER/CLASS/*.jpg` or `*.png`. Or a tar of the same, whose classes are
-    /// the first folders below those that all its images share, or one named
-    /// as WebDataset does, `KEY.jpg` beside `KEY.cls` or `KEY.json`. Either this or `set`.
+    /// the first folders below those that all its images share, or one named as WebDataset does, `KEY.jpg` beside `KEY.cls` or
+    /// `KEY.json`. Either this or `set`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labeled: Option<PathBuf>,
     /// A data set of the papers in place of folders, with its own classes, size of images and test set: `[preprocessing]` is left out.

@@ -89,8 +89,7 @@ fn files(path: &Path) -> Result<Files> {
     file.rewind().map_err(failed())?;
     let stream: Box<dyn Read> = if is_gzip { Box::new(GzDecoder::new(file)) } else { Box::new(file) };
     let mut archive = tar::Archive::new(stream);
-    let (mut files, mut links) = (Files::new(), BTreeMap::new());
-    let mut others = Vec::new();
+    let (mut files, mut links) = (Files::new(), Links::new());
     for entry in archive.entries().map_err(failed())? {
         let mut entry = entry.map_err(failed())?;
         let kind = entry.header().entry_type();
@@ -100,11 +99,9 @@ fn files(path: &Path) -> Result<Files> {
             // Hard links are named from the archive's top, symbolic ones from where they are.
             let from = Path::new(&name).parent().filter(|_| kind.is_symlink());
             let target = normal(&from.unwrap_or(Path::new("")).join(target));
-            match is_image(&name) || is_label(&name) {
-                true => _ = (files.remove(&name), links.insert(name, target)),
-                false => others.push((name, target)),
-            }
-        } else if (is_image(&name) || is_label(&name)) && kind.is_file() && entry.size() <= LARGEST {
+            files.remove(&name);
+            links.insert(name, target);
+        } else if is_wanted(&name) && kind.is_file() && entry.size() <= LARGEST {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(failed())?;
             links.remove(&name);
@@ -113,24 +110,34 @@ fn files(path: &Path) -> Result<Files> {
     }
     // To its end: only there is a gzip's checksum.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(failed())?;
-    let is_folder = |target: &String| files.keys().any(|name| name.starts_with(&format!("{target}/")));
-    if let Some((name, target)) = others.iter().find(|(_, target)| is_folder(target)) {
-        return Err(Error::Data {
-            what: path.join(name).display().to_string(),
-            expected: "no links to folders in an archive".into(),
-            found: format!("one to {target}"),
-        });
-    }
-    for (name, target) in &links {
-        let end = (0..LINKS).try_fold(target, |end, _| links.get(end).ok_or(end)).unwrap_or_else(|end| end);
-        let bytes = files.get(end).cloned().ok_or_else(|| Error::Data {
-            what: path.join(name).display().to_string(),
-            expected: "a link to an image or a label in the same archive".into(),
-            found: format!("one to {target}"),
-        })?;
-        files.insert(name.clone(), bytes);
-    }
+    follow(path, &links, &mut files)?;
     Ok(files)
+}
+
+/// What links lead to, by their names.
+type Links = BTreeMap<String, String>;
+
+/// Puts the files that links lead to beside the others. A link to a folder of images would need them all once more: none is followed.
+fn follow(path: &Path, links: &Links, files: &mut Files) -> Result<()> {
+    for (name, target) in links {
+        let refused = |expected: &str| Error::Data {
+            what: path.join(name).display().to_string(),
+            expected: expected.into(),
+            found: format!("one to {target}"),
+        };
+        if is_wanted(name) {
+            let end = (0..LINKS).try_fold(target, |end, _| links.get(end).ok_or(end)).unwrap_or_else(|end| end);
+            let bytes = files.get(end).cloned();
+            let bytes = bytes.ok_or_else(|| refused("a link to an image or a label in the same archive"))?;
+            files.insert(name.clone(), bytes);
+        } else {
+            let inside = format!("{target}/");
+            if files.range(inside.clone()..).next().is_some_and(|(file, _)| file.starts_with(&inside)) {
+                return Err(refused("no links to folders in an archive"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A path inside an archive without `.` and `..`.
@@ -150,8 +157,9 @@ fn is_image(name: &str) -> bool {
     Name::of(name).is_some_and(|name| IMAGE_EXTENSIONS.contains(&name.extension.as_str()))
 }
 
-fn is_label(name: &str) -> bool {
-    Name::of(name).is_some_and(|name| ["cls", "json"].contains(&name.extension.as_str()))
+/// Whether it is an image or a label.
+fn is_wanted(name: &str) -> bool {
+    is_image(name) || Name::of(name).is_some_and(|name| ["cls", "json"].contains(&name.extension.as_str()))
 }
 
 /// The parts of a file's name.
